@@ -1,0 +1,1 @@
+"""A private container registry on docker-distribution's own tree."""

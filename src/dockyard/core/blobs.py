@@ -1,0 +1,127 @@
+"""Blobs: reading, linking, mounting and unlinking them."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.errors import BlobUnknownError, PathUnknownError
+from dockyard.oci.digest import Digest
+from dockyard.storage import layout
+from dockyard.storage.interface import Reader, Storage
+
+
+@dataclass(slots=True)
+class Blob:
+    """A blob opened for reading; whoever holds it closes it.
+
+    Attributes:
+        digest: the digest it was asked for by.
+        size: its length in bytes.
+    """
+
+    digest: Digest
+    size: int
+    _reader: Reader
+
+    def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of the half-open range."""
+        return self._reader.read(start, stop)
+
+    def close(self) -> None:
+        """Release the blob. Repeating is harmless."""
+        self._reader.close()
+
+
+class Blobs:
+    """The blobs of all repositories. A repository has a blob if, and only if, it has its link."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def open(self, name: str, digest: Digest) -> Blob:
+        """Open a blob of the repository `name`.
+
+        A blob whose length is not the one it was published with is reported as unknown, so that
+        clients push it again, which heals it.
+
+        Raises:
+            BlobUnknownError: the repository has no such blob, or it is damaged.
+        """
+        try:
+            target = await read_link(self._storage, layout.layer_link(name, digest))
+            reader = await self._storage.open(layout.blob(target))
+        except PathUnknownError as error:
+            raise BlobUnknownError(str(digest)) from error
+        except LinkDamagedError as error:
+            raise BlobUnknownError(str(digest), damage="its link is damaged") from error
+        damage = _damage(reader, target)
+        if damage is not None:
+            reader.close()
+            structlog.get_logger().error(
+                "damaged blob: push it again to heal it", digest=str(digest), damage=damage
+            )
+            raise BlobUnknownError(str(digest), damage=damage)
+        return Blob(digest, reader.size, reader)
+
+    async def has(self, name: str, digest: Digest) -> bool:
+        """Return whether the repository `name` has the blob, undamaged."""
+        try:
+            blob = await self.open(name, digest)
+        except BlobUnknownError:
+            return False
+        blob.close()
+        return True
+
+    async def link(self, name: str, digest: Digest) -> None:
+        """Give the repository `name` a blob that is in the storage."""
+        await write_link(self._storage, layout.layer_link(name, digest), digest)
+
+    async def mount(self, name: str, digest: Digest, source: str | None) -> bool:
+        """Give the repository `name` the blob of repository `source`, or of any if that is `None`.
+
+        Returns:
+            Whether the blob was found; if not, nothing was changed.
+        """
+        if source is not None:
+            try:
+                target = await read_link(self._storage, layout.layer_link(source, digest))
+            except (PathUnknownError, LinkDamagedError):
+                return False
+        else:
+            target = digest
+        if not await self._is_whole(target):
+            return False
+        await write_link(self._storage, layout.layer_link(name, digest), target)
+        return True
+
+    async def unlink(self, name: str, digest: Digest) -> None:
+        """Take a blob from the repository `name`; its bytes stay until they are collected.
+
+        Raises:
+            BlobUnknownError: the repository has no such blob.
+        """
+        try:
+            await self._storage.delete(layout.layer_link(name, digest).removesuffix("/link"))
+        except PathUnknownError as error:
+            raise BlobUnknownError(str(digest)) from error
+
+    async def _is_whole(self, digest: Digest) -> bool:
+        try:
+            reader = await self._storage.open(layout.blob(digest))
+        except PathUnknownError:
+            return False
+        damage = _damage(reader, digest)
+        reader.close()
+        return damage is None
+
+
+def _damage(reader: Reader, digest: Digest) -> str | None:
+    """Return what is wrong with a stored blob, as far as its length tells."""
+    recorded = reader.recorded_size
+    if recorded is not None and recorded != reader.size:
+        return f"stored with {reader.size} bytes instead of {recorded}"
+    if recorded is None and reader.size == 0 and digest != Digest.of(b"", digest.algorithm):
+        return "stored without its bytes"
+    return None

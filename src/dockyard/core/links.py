@@ -1,0 +1,47 @@
+"""Links: small objects whose content is a digest."""
+
+import structlog
+
+from dockyard.errors import DigestInvalidError, StorageError
+from dockyard.oci.digest import Digest
+from dockyard.storage.interface import Storage
+
+
+LINK_LIMIT = 256
+"""Bytes of a link, at most: the longest digest has 135."""
+
+
+class LinkDamagedError(StorageError):
+    """A link is there, but what it holds is no digest (a crash of an earlier server leaves such).
+
+    Attributes:
+        path: the link's path inside the storage.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"damaged link {path}")
+        self.path = path
+
+
+async def read_link(storage: Storage, path: str) -> Digest:
+    """Return the digest that the link at `path` holds.
+
+    Raises:
+        PathUnknownError: there is no link.
+        LinkDamagedError: it holds something else; this has been logged.
+    """
+    content = await storage.get(path, LINK_LIMIT)
+    try:
+        return Digest.parse(content.decode("ascii", "replace").rstrip())
+    except DigestInvalidError as error:
+        structlog.get_logger().error(
+            "damaged link: push what it belongs to again, or delete it",
+            path=path,
+            size=len(content),
+        )
+        raise LinkDamagedError(path) from error
+
+
+async def write_link(storage: Storage, path: str, digest: Digest) -> None:
+    """Make the link at `path` hold `digest`, without a newline, as distribution does."""
+    await storage.put(path, str(digest).encode())

@@ -1,0 +1,216 @@
+"""Manifests: reading, checking, storing and deleting them."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from dockyard.core.blobs import Blobs
+from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.core.policy import Policy
+from dockyard.core.tags import UNCONDITIONAL, Condition, Tags
+from dockyard.errors import (
+    DigestMismatchError,
+    ManifestBlobsUnknownError,
+    ManifestUnknownError,
+    PathUnknownError,
+    StorageError,
+)
+from dockyard.oci import manifest as grammar, mediatype
+from dockyard.oci.digest import Digest
+from dockyard.oci.manifest import Descriptor, Manifest
+from dockyard.storage import layout
+from dockyard.storage.interface import Storage
+
+
+MANIFEST_LIMIT: Final = 4 << 20
+"""Bytes of a manifest that is pushed, at most.
+
+Source: OCI Distribution Spec, spec.md#pushing-manifests, and distribution's own limit."""
+
+STORED_LIMIT: Final = 16 << 20
+"""Bytes of a manifest that is read from the storage: what an older server took is still served."""
+
+CACHE: Final = 24 << 20
+"""Bytes of manifests a worker keeps: some thousands, what hundreds of nodes pull at once."""
+
+MEDIA_TYPE_LIMIT: Final = 1024
+"""Bytes of a noted media type: no header that long arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it is kept.
+
+    Attributes:
+        digest: the digest of its bytes.
+        media_type: its type.
+        content: its bytes, exactly as they were pushed.
+    """
+
+    digest: Digest
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPush:
+    """A manifest to be stored.
+
+    Attributes:
+        name: the repository.
+        content: its bytes.
+        content_type: the type its sender gives it.
+        digest: the digest it must have, if the sender promises one.
+        tags: the tags to point to it.
+        condition: what must be true of the first tag.
+    """
+
+    name: str
+    content: bytes
+    content_type: str
+    digest: Digest | None
+    tags: Sequence[str]
+    condition: Condition = UNCONDITIONAL
+
+
+class Manifests:
+    """The manifests of all repositories.
+
+    A repository has a manifest if, and only if, it has its revision link. Bytes by digest are
+    cached, since they can't change; links never are.
+    """
+
+    def __init__(self, storage: Storage, blobs: Blobs, tags: Tags, policy: Policy) -> None:
+        self._storage = storage
+        self._blobs = blobs
+        self._tags = tags
+        self._policy = policy
+        self._cache: Final[OrderedDict[Digest, tuple[bytes, str]]] = OrderedDict()
+        self._cached = 0
+
+    async def get(self, name: str, digest: Digest) -> StoredManifest:
+        """Return a manifest of the repository `name`.
+
+        Raises:
+            ManifestUnknownError: the repository has no such manifest, or it is damaged.
+            ManifestInvalidError: it is of a kind that is no longer served.
+        """
+        try:
+            target = await read_link(self._storage, layout.revision_link(name, digest))
+            content, declared = self._cache.get(target) or await self._load(target)
+        except PathUnknownError as error:
+            raise ManifestUnknownError(str(digest)) from error
+        except LinkDamagedError as error:
+            raise ManifestUnknownError(str(digest), damage="its link is damaged") from error
+        media_type = declared or await self._noted_type(name, digest, content)
+        return StoredManifest(digest, media_type, content)
+
+    async def exists(self, name: str, digest: Digest) -> bool:
+        """Return whether the repository `name` has the manifest, readable."""
+        try:
+            await self.get(name, digest)
+        except ManifestUnknownError:
+            return False
+        return True
+
+    async def put(self, push: ManifestPush) -> tuple[Digest, Manifest]:
+        """Store a manifest and point tags to it; return its digest and what it says.
+
+        Raises:
+            DigestMismatchError: the bytes have another digest than promised.
+            ManifestInvalidError: see `dockyard.oci.manifest.parse` and the policy.
+            ManifestBlobsUnknownError: it names what the repository does not have.
+            ClassDeniedError: the policy does not take its class.
+            TagMovedError: the condition does not hold; the manifest may be stored, no tag moved.
+        """
+        algorithm = push.digest.algorithm if push.digest is not None else "sha256"
+        digest = Digest.of(push.content, algorithm)
+        if push.digest is not None and push.digest != digest:
+            raise DigestMismatchError(expected=str(push.digest), computed=str(digest))
+        manifest = grammar.parse(push.content, push.content_type)
+        self._policy.check(manifest)
+        await self._check_references(push.name, manifest)
+        async with self._storage.lock("repository", push.name, shared=True):
+            await self._store(push.name, digest, manifest.media_type, push.content)
+            for position, tag in enumerate(push.tags):
+                condition = push.condition if position == 0 else UNCONDITIONAL
+                await self._tags.move(push.name, tag, digest, condition)
+        return digest, manifest
+
+    async def delete(self, name: str, digest: Digest) -> None:
+        """Remove a manifest and every tag that points to it; its bytes stay until collected.
+
+        Raises:
+            ManifestUnknownError: the repository has no such manifest.
+        """
+        # No manifest may be pushed meanwhile: its fresh tag would go, or point to nothing.
+        async with self._storage.lock("repository", name):
+            if not await self._storage.exists(layout.revision_link(name, digest)):
+                raise ManifestUnknownError(str(digest))
+            await self._tags.untag(name, digest)
+            await self._storage.delete(layout.revision(name, digest))
+
+    async def _load(self, digest: Digest) -> tuple[bytes, str]:
+        content = await self._storage.get(layout.blob(digest), STORED_LIMIT)
+        if Digest.of(content, digest.algorithm) != digest:
+            structlog.get_logger().error(
+                "damaged manifest: push it again to heal it", digest=str(digest), size=len(content)
+            )
+            raise ManifestUnknownError(str(digest), damage="its bytes are damaged")
+        return self._keep(digest, content)
+
+    def _keep(self, digest: Digest, content: bytes) -> tuple[bytes, str]:
+        """Cache a manifest with the type it declares itself, which is empty if it doesn't."""
+        kept = content, grammar.declared_type(content)
+        if digest not in self._cache:
+            self._cache[digest] = kept
+            self._cached += len(content)
+        while self._cached > CACHE:
+            _, (dropped, _) = self._cache.popitem(last=False)
+            self._cached -= len(dropped)
+        return kept
+
+    async def _noted_type(self, name: str, digest: Digest, content: bytes) -> str:
+        try:
+            path = layout.revision_media_type(name, digest)
+            noted = await self._storage.get(path, MEDIA_TYPE_LIMIT)
+        except PathUnknownError:
+            return grammar.inferred_type(content) or mediatype.OCTETS
+        return noted.decode("latin-1")
+
+    async def _store(self, name: str, digest: Digest, media_type: str, content: bytes) -> None:
+        await self._storage.put(layout.blob(digest), content)
+        _, declared = self._keep(digest, content)
+        if (declared or grammar.inferred_type(content)) != media_type:
+            path = layout.revision_media_type(name, digest)
+            await self._storage.put(path, media_type.encode("latin-1"))
+        await write_link(self._storage, layout.revision_link(name, digest), digest)
+
+    async def _check_references(self, name: str, manifest: Manifest) -> None:
+        """Return if the repository has everything that `manifest` needs."""
+        missing: list[str] = []
+        if manifest.is_image:
+            for descriptor in (manifest.config, *manifest.layers):
+                if descriptor is not None and not await self._has(name, descriptor):
+                    missing.append(str(descriptor.digest))
+        for child in manifest.children:
+            if self._policy.needs_child(child) and not await self.exists(name, child.digest):
+                missing.append(str(child.digest))
+        if missing:
+            raise ManifestBlobsUnknownError(list(dict.fromkeys(missing)))
+
+    async def _has(self, name: str, descriptor: Descriptor) -> bool:
+        if not self._policy.needs(descriptor):
+            return True
+        return await self._blobs.has(name, descriptor.digest)
+
+
+async def get_readable(manifests: Manifests, name: str, digest: Digest) -> StoredManifest | None:
+    """Return a manifest, or `None` if it can't be read just now; that has been logged."""
+    try:
+        return await manifests.get(name, digest)
+    except (ManifestUnknownError, StorageError):
+        return None

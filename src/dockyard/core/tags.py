@@ -1,0 +1,137 @@
+"""Tags: names that move from manifest to manifest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.errors import (
+    ManifestUnknownError,
+    PathUnknownError,
+    RepositoryUnknownError,
+    TagMovedError,
+)
+from dockyard.oci.digest import Digest
+from dockyard.storage import layout
+from dockyard.storage.interface import Storage
+
+
+ANYTHING = "*"
+"""In a `Condition`: whatever the tag points to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a client wants to be true when it moves a tag.
+
+    Attributes:
+        match: digests of which the tag must point to one, `ANYTHING` for any; `None`: no matter.
+        none_match: digests to none of which it may point; `ANYTHING`: it mustn't exist.
+    """
+
+    match: frozenset[str] | None = None
+    none_match: frozenset[str] | None = None
+
+    def check(self, tag: str, current: Digest | None) -> None:
+        """Return if the condition holds for a tag that points to `current`.
+
+        Raises:
+            TagMovedError: it doesn't.
+        """
+        held = set() if current is None else {str(current), ANYTHING}
+        if (self.match is not None and not held & self.match) or (
+            self.none_match is not None and held & self.none_match
+        ):
+            raise TagMovedError(tag, current=None if current is None else str(current))
+
+
+UNCONDITIONAL = Condition()
+
+
+class Tags:
+    """The tags of all repositories."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def resolve(self, name: str, tag: str) -> Digest:
+        """Return the digest a tag points to.
+
+        Raises:
+            ManifestUnknownError: no such tag, or its link is damaged.
+        """
+        try:
+            return await read_link(self._storage, layout.tag_current(name, tag))
+        except PathUnknownError as error:
+            raise ManifestUnknownError(tag) from error
+        except LinkDamagedError as error:
+            raise ManifestUnknownError(tag, damage="its link is damaged") from error
+
+    async def move(
+        self, name: str, tag: str, digest: Digest, condition: Condition = UNCONDITIONAL
+    ) -> None:
+        """Point `tag` to `digest`, noting it in the tag's history.
+
+        Moves of one tag happen one after another, so of two clients with the same condition
+        one fails.
+
+        Raises:
+            TagMovedError: `condition` does not hold; the tag is as it was.
+        """
+        async with self._storage.lock("tag", f"{name}:{tag}"):
+            if condition is not UNCONDITIONAL:
+                condition.check(tag, await self._current(name, tag))
+            # The history first: a kill between the two leaves the tag where it was.
+            await write_link(self._storage, layout.tag_index(name, tag, digest), digest)
+            await write_link(self._storage, layout.tag_current(name, tag), digest)
+
+    async def delete(self, name: str, tag: str) -> None:
+        """Remove a tag; the manifest stays.
+
+        Raises:
+            ManifestUnknownError: no such tag.
+        """
+        async with self._storage.lock("tag", f"{name}:{tag}"):
+            try:
+                await self._storage.delete(layout.tag(name, tag))
+            except PathUnknownError as error:
+                raise ManifestUnknownError(tag) from error
+
+    async def untag(self, name: str, digest: Digest) -> None:
+        """Remove every tag that points to `digest`."""
+        for tag in await self._names(name):
+            if await self._current(name, tag) != digest:
+                continue
+            async with self._storage.lock("tag", f"{name}:{tag}"):
+                if await self._current(name, tag) == digest:
+                    await self._storage.delete(layout.tag(name, tag))
+
+    async def page(self, name: str, limit: int | None, last: str) -> tuple[Sequence[str], bool]:
+        """Return up to `limit` tags after `last`, in the order of their bytes, and if more follow.
+
+        Raises:
+            RepositoryUnknownError: no such repository.
+        """
+        names = await self._names(name)
+        if not names and not await self._storage.exists(layout.manifests(name)):
+            raise RepositoryUnknownError(name)
+        found: list[str] = []
+        for tag in sorted(candidate for candidate in names if candidate > last):
+            # A directory without its link is a tag half deleted or not yet made.
+            if not await self._storage.exists(layout.tag_current(name, tag)):
+                continue
+            if limit is not None and len(found) == limit:
+                return found, True
+            found.append(tag)
+        return found, False
+
+    async def _names(self, name: str) -> Sequence[str]:
+        try:
+            return [entry.name for entry in await self._storage.list(layout.tags(name))]
+        except PathUnknownError:
+            return ()
+
+    async def _current(self, name: str, tag: str) -> Digest | None:
+        try:
+            return await self.resolve(name, tag)
+        except ManifestUnknownError:
+            return None

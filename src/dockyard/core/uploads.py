@@ -1,0 +1,213 @@
+"""Uploads: blobs on their way in.
+
+Everything that must survive a restart, or move to another worker, is in the storage: the bytes
+received and the time of the start. A worker keeps the hash of bytes that came through it, as a
+cache: where it is missing, the bytes are read again.
+"""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from dockyard.clock import Clock
+from dockyard.core.blobs import Blobs
+from dockyard.errors import (
+    DigestMismatchError,
+    OffsetMismatchError,
+    PathUnknownError,
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    UploadBusyError,
+    UploadUnknownError,
+)
+from dockyard.oci.digest import DEFAULT_ALGORITHM, Digest, Hasher
+from dockyard.storage import layout
+from dockyard.storage.interface import Storage, Writer
+from dockyard.threads import in_thread
+
+
+HASHERS: Final = 1024
+"""Uploads whose hash a worker keeps between requests: under 1 MB, and more than any worker has in
+progress; one that falls out costs reading its bytes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Which upload a request is for.
+
+    Attributes:
+        name: the repository.
+        identifier: names the upload in it.
+        algorithm: what its bytes are hashed with as they arrive.
+    """
+
+    name: str
+    identifier: str
+    algorithm: str = DEFAULT_ALGORITHM
+
+
+class Uploads:
+    """The uploads of all repositories.
+
+    One request at a time writes to an upload. Bytes once received stay, also when the request
+    ends in the middle, so the client can ask for the size and go on.
+    """
+
+    def __init__(self, storage: Storage, blobs: Blobs, clock: Clock) -> None:
+        self._storage = storage
+        self._blobs = blobs
+        self._clock = clock
+        self._hashers: Final[OrderedDict[str, Hasher]] = OrderedDict()
+
+    async def begin(self, name: str, algorithm: str = DEFAULT_ALGORITHM) -> Upload:
+        """Begin an upload to the repository `name`.
+
+        Raises:
+            DigestInvalidError: `algorithm` is not one we can verify.
+        """
+        hasher = Hasher(algorithm)
+        upload = Upload(name, str(uuid4()), algorithm)
+        started = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+        # The time first: a purge finds by it what a kill between the two leaves.
+        await self._storage.create(layout.upload_started(name, upload.identifier), started)
+        await self._storage.create(layout.upload_data(name, upload.identifier))
+        self._keep(upload, hasher)
+        return upload
+
+    async def size(self, upload: Upload) -> int:
+        """Return how many bytes have arrived.
+
+        Raises:
+            UploadUnknownError: no such upload.
+        """
+        try:
+            return await self._storage.size(layout.upload_data(upload.name, upload.identifier))
+        except PathUnknownError as error:
+            raise UploadUnknownError(upload.identifier) from error
+
+    async def receive(self, upload: Upload, chunks: AsyncIterator[bytes], start: int | None) -> int:
+        """Append `chunks`, which begin at offset `start` if the client says; return the new size.
+
+        Raises:
+            UploadUnknownError: no such upload.
+            UploadBusyError: another request is writing to it.
+            OffsetMismatchError: `start` is not where it ends; it is as it was.
+            StorageFullError: no room; the upload was given up, so that there is room again.
+        """
+        try:
+            async with self._storage.append(self._path(upload)) as writer:
+                await self._append(upload, writer, chunks, start)
+                return writer.size
+        except PathUnknownError as error:
+            raise UploadUnknownError(upload.identifier) from error
+        except StorageBusyError as error:
+            raise UploadBusyError(upload.identifier) from error
+        except StorageFullError:
+            await self.cancel(upload)
+            raise
+
+    async def finish(
+        self, upload: Upload, digest: Digest, chunks: AsyncIterator[bytes], start: int | None
+    ) -> None:
+        """Append `chunks` as `receive` does, then make the bytes a blob of the repository.
+
+        The blob replaces one that is already there: that is how a damaged one heals.
+
+        Raises:
+            DigestMismatchError: the bytes have another digest; the upload is gone.
+            UploadUnknownError, UploadBusyError, OffsetMismatchError: as in `receive`.
+            StorageFullError: as in `receive`.
+        """
+        try:
+            async with self._storage.append(self._path(upload)) as writer:
+                hasher = await self._append(upload, writer, chunks, start)
+                computed = await self._digest(upload, writer, hasher, digest.algorithm)
+                _check(digest, computed)
+                await self._storage.publish(self._path(upload), layout.blob(digest))
+            await self._blobs.link(upload.name, digest)
+        except PathUnknownError as error:
+            raise UploadUnknownError(upload.identifier) from error
+        except StorageBusyError as error:
+            raise UploadBusyError(upload.identifier) from error
+        except (DigestMismatchError, StorageFullError):
+            await self.cancel(upload)
+            raise
+        await self._tidy(upload)
+
+    async def cancel(self, upload: Upload) -> None:
+        """Give an upload up, with the bytes it received.
+
+        Raises:
+            UploadUnknownError: no such upload.
+        """
+        self._hashers.pop(upload.identifier, None)
+        try:
+            await self._storage.delete(layout.upload(upload.name, upload.identifier))
+        except PathUnknownError as error:
+            raise UploadUnknownError(upload.identifier) from error
+
+    async def _tidy(self, upload: Upload) -> None:
+        """Remove what is left of a finished upload. The blob is safe, so failing is no failure."""
+        try:
+            await self.cancel(upload)
+        except UploadUnknownError:
+            pass  # someone cancelled it at the same moment
+        except StorageError as error:
+            structlog.get_logger().warning(
+                "leftover upload", upload=upload.identifier, err=str(error)
+            )
+
+    async def _append(
+        self, upload: Upload, writer: Writer, chunks: AsyncIterator[bytes], start: int | None
+    ) -> Hasher | None:
+        """Append `chunks`; return the hash of all the upload's bytes if they all came this way."""
+        if start is not None and start != writer.size:
+            raise OffsetMismatchError(expected=writer.size, received=start)
+        hasher = self._hashers.pop(upload.identifier, None)
+        if hasher is None and writer.size == 0:
+            hasher = Hasher(upload.algorithm)
+        if hasher is None or hasher.size != writer.size:
+            async for chunk in chunks:
+                await writer.append(chunk)
+            return None
+        try:
+            async for chunk in chunks:
+                await writer.append(chunk)
+                hasher.update(chunk)
+        finally:
+            self._keep(upload, hasher)
+        return hasher
+
+    async def _digest(
+        self, upload: Upload, writer: Writer, hasher: Hasher | None, algorithm: str
+    ) -> Digest:
+        """Return the digest of an upload's bytes, from `hasher` if it will do."""
+        if hasher is not None and hasher.algorithm == algorithm:
+            return hasher.digest()
+        fresh = Hasher(algorithm)
+        reader = await self._storage.open(self._path(upload))
+        try:
+            async for chunk in reader.read(0, writer.size):
+                await in_thread(fresh.update, chunk)
+        finally:
+            reader.close()
+        return fresh.digest()
+
+    def _keep(self, upload: Upload, hasher: Hasher) -> None:
+        self._hashers[upload.identifier] = hasher
+        if len(self._hashers) > HASHERS:
+            self._hashers.popitem(last=False)
+
+    @staticmethod
+    def _path(upload: Upload) -> str:
+        return layout.upload_data(upload.name, upload.identifier)
+
+
+def _check(expected: Digest, computed: Digest) -> None:
+    if computed != expected:
+        raise DigestMismatchError(expected=str(expected), computed=str(computed))

@@ -1,0 +1,68 @@
+"""Blobs: end-2 (GET, HEAD) and end-10 (DELETE)."""
+
+from dockyard.errors import UnsupportedError
+from dockyard.http.messages import Headers, Request, Response
+from dockyard.http.services import Services
+from dockyard.oci.digest import Digest
+from dockyard.protocol.conditions import ANY, parse_tags
+from dockyard.protocol.ranges import parse_download
+
+
+CACHE_CONTROL = b"max-age=31536000"
+"""A year, in seconds: a blob's bytes never change."""
+
+
+async def get(services: Services, request: Request) -> Response:
+    """Answer with a blob, the part of it asked for, or (HEAD) what there is to know of it."""
+    digest = Digest.parse(request.parameters["digest"])
+    blob = await services.blobs.open(request.parameters["name"], digest)
+    headers: Headers = [
+        (b"docker-content-digest", str(digest).encode()),
+        (b"etag", f'"{digest}"'.encode()),
+        (b"cache-control", CACHE_CONTROL),
+        (b"accept-ranges", b"bytes"),
+    ]
+    if is_known(request, digest):
+        blob.close()
+        return Response(304, headers)
+    headers.append((b"content-type", b"application/octet-stream"))
+    if request.method == "HEAD":
+        blob.close()
+        return Response(200, [*headers, (b"content-length", str(blob.size).encode())])
+    wanted = parse_download(_range(request, digest), blob.size)
+    if wanted is None:
+        headers.append((b"content-length", str(blob.size).encode()))
+        return Response(200, headers, stream=(blob, range(blob.size)))
+    if not wanted:
+        blob.close()
+        return Response(416, [(b"content-range", f"bytes */{blob.size}".encode())])
+    headers.append((b"content-length", str(len(wanted)).encode()))
+    described = f"bytes {wanted.start}-{wanted.stop - 1}/{blob.size}"
+    headers.append((b"content-range", described.encode()))
+    return Response(206, headers, stream=(blob, wanted))
+
+
+async def delete(services: Services, request: Request) -> Response:
+    """Take a blob from a repository."""
+    if not services.settings.delete_enabled:
+        raise UnsupportedError
+    digest = Digest.parse(request.parameters["digest"])
+    await services.blobs.unlink(request.parameters["name"], digest)
+    return Response(202)
+
+
+def is_known(request: Request, digest: Digest) -> bool:
+    """Return whether the client says that it has the content already (RFC 9110, 13.1.2)."""
+    header = request.header("if-none-match")
+    if header is None:
+        return False
+    tags = parse_tags(header)
+    return ANY in tags or str(digest) in tags
+
+
+def _range(request: Request, digest: Digest) -> str | None:
+    """Return the ``Range``, unless ``If-Range`` says that it is meant for other content."""
+    condition = request.header("if-range")
+    if condition is not None and condition.strip() != f'"{digest}"':
+        return None
+    return request.header("range")

@@ -1,0 +1,142 @@
+"""A request as handlers see it, and what they answer."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from dockyard.core.blobs import Blob
+from dockyard.errors import InvalidError
+from dockyard.protocol.location import base_url
+
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+"""The types of ASGI. Source: ASGI specification 3.0; its values have no narrower type."""
+
+QUERY_FIELDS: Final = 512
+"""Fields of a query, at most: far more than the tags one request may name."""
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+
+class ClientGoneError(Exception):
+    """The client went away before its request was complete; nobody is left to answer."""
+
+
+class QueryInvalidError(InvalidError):
+    """The query has more fields than any request needs."""
+
+
+class Request:
+    """One request. Header names are in lower case.
+
+    Attributes:
+        method: ``GET`` and so on, in capitals.
+        path: decoded, as it came.
+        parameters: what the route's placeholders matched.
+    """
+
+    __slots__ = ("_headers", "_query", "_receive", "_scope", "method", "parameters", "path")
+
+    def __init__(self, scope: Scope, receive: Receive, parameters: Mapping[str, str]) -> None:
+        self._scope: Final = scope
+        self._receive: Final = receive
+        self._headers: Final[Sequence[tuple[bytes, bytes]]] = scope["headers"]
+        self._query: list[tuple[str, str]] | None = None
+        self.method: Final[str] = scope["method"]
+        self.path: Final[str] = scope["path"]
+        self.parameters: Final = parameters
+
+    def header(self, name: str) -> str | None:
+        """Return the first header called `name`, or `None`."""
+        wanted = name.encode("latin-1")
+        for key, value in self._headers:
+            if key == wanted:
+                return value.decode("latin-1")
+        return None
+
+    def headers(self, name: str) -> list[str]:
+        """Return every header called `name`."""
+        wanted = name.encode("latin-1")
+        return [value.decode("latin-1") for key, value in self._headers if key == wanted]
+
+    def query(self, name: str) -> str | None:
+        """Return the first value of the query's field `name`, or `None`."""
+        values = self.queries(name)
+        return values[0] if values else None
+
+    def queries(self, name: str) -> list[str]:
+        """Return every value of the query's field `name`.
+
+        Raises:
+            QueryInvalidError: the query has more than `QUERY_FIELDS` fields.
+        """
+        if self._query is None:
+            text = self._scope["query_string"].decode("latin-1")
+            try:
+                self._query = parse_qsl(
+                    text, keep_blank_values=True, max_num_fields=QUERY_FIELDS, errors="replace"
+                )
+            except ValueError as error:
+                raise QueryInvalidError(f"more than {QUERY_FIELDS} fields in the query") from error
+        return [value for key, value in self._query if key == name]
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes the body will have, if the client says; the server has checked the syntax."""
+        text = self.header("content-length")
+        return int(text) if text is not None and text.isdigit() else None
+
+    @property
+    def base_url(self) -> str:
+        """``scheme://host`` under which the client reaches us; empty if it gave no host."""
+        return base_url(self.header, self._scope.get("scheme", "http"))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives.
+
+        Raises:
+            ClientGoneError: the client went away before its end.
+        """
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            body = message.get("body", b"")
+            more = message.get("more_body", False)
+            if body:
+                yield body
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a handler answers.
+
+    Attributes:
+        status: the status.
+        headers: names in lower case.
+        body: the body; it is not sent in answer to HEAD, but its length is.
+        stream: a blob and the half-open range of it to send instead of `body`.
+    """
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes = b""
+    stream: tuple[Blob, range] | None = None
+
+
+def plain(status: int, text: str, headers: Headers | None = None) -> Response:
+    """Return a response of plain text, of the form Go's net/http gives its own."""
+    return Response(
+        status,
+        [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"x-content-type-options", b"nosniff"),
+            *(headers or []),
+        ],
+        text.encode(),
+    )

@@ -1,0 +1,149 @@
+"""The routes, and the action that each needs.
+
+Access is a column of the table: it has no default, so a route without it does not type-check.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from dockyard.http import blobs, lists, manifests, uploads
+from dockyard.http.messages import Request, Response
+from dockyard.http.services import Services
+from dockyard.oci.reference import is_name, is_tag
+
+
+class Action(Enum):
+    """What a request does to what it names. Source: distribution, handlers/app.go."""
+
+    BASE = "base"
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    CATALOG = "catalog"
+
+
+Handler: TypeAlias = Callable[[Services, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table.
+
+    Attributes:
+        endpoint: its number in the spec, or a name where the spec has none.
+        method: the method.
+        path: below the prefix; ``{name}`` is a repository, the last component may be a placeholder.
+        handler: answers the request.
+        needs: the action that whoever asks must be allowed.
+    """
+
+    endpoint: str
+    method: str
+    path: str
+    handler: Handler
+    needs: Action
+
+
+_UPLOAD: Final = "v2/{name}/blobs/uploads/{upload}"
+_BLOB: Final = "v2/{name}/blobs/{digest}"
+_MANIFEST: Final = "v2/{name}/manifests/{reference}"
+
+ROUTES: Final[Sequence[Route]] = (
+    Route("end-1", "GET", "v2/", lists.base, needs=Action.BASE),
+    Route("catalog", "GET", "v2/_catalog", lists.catalog, needs=Action.CATALOG),
+    Route("end-3", "GET", _MANIFEST, manifests.get, needs=Action.PULL),
+    Route("end-3", "HEAD", _MANIFEST, manifests.get, needs=Action.PULL),
+    Route("end-7", "PUT", _MANIFEST, manifests.put, needs=Action.PUSH),
+    Route("end-9", "DELETE", _MANIFEST, manifests.delete, needs=Action.DELETE),
+    Route("end-4", "POST", "v2/{name}/blobs/uploads/", uploads.begin, needs=Action.PUSH),
+    Route("end-13", "GET", _UPLOAD, uploads.status, needs=Action.PULL),
+    Route("end-13", "HEAD", _UPLOAD, uploads.status, needs=Action.PULL),
+    Route("end-5", "PATCH", _UPLOAD, uploads.receive, needs=Action.PUSH),
+    Route("end-6", "PUT", _UPLOAD, uploads.finish, needs=Action.PUSH),
+    Route("end-14", "DELETE", _UPLOAD, uploads.cancel, needs=Action.DELETE),
+    Route("end-2", "GET", _BLOB, blobs.get, needs=Action.PULL),
+    Route("end-2", "HEAD", _BLOB, blobs.get, needs=Action.PULL),
+    Route("end-10", "DELETE", _BLOB, blobs.delete, needs=Action.DELETE),
+    Route("end-8", "GET", "v2/{name}/tags/list", lists.tags, needs=Action.PULL),
+    Route("end-12", "GET", "v2/{name}/referrers/{digest}", lists.referrers, needs=Action.PULL),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The routes of a path.
+
+    Attributes:
+        methods: the routes by method.
+        parameters: what the placeholders matched.
+    """
+
+    methods: Mapping[str, Route]
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A path with a repository in it, taken apart for matching from its end.
+
+    Attributes:
+        middle: what stands between the name and the last component, slashes at both ends.
+        last: the last component, or the placeholder for it.
+        methods: the routes by method.
+    """
+
+    middle: str
+    last: str
+    methods: Mapping[str, Route]
+
+
+class Table:
+    """Finds the routes of a path. A path that no route has is not there at all."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            by_path.setdefault(route.path, {})[route.method] = route
+        self._fixed = {
+            path.removeprefix("v2/"): methods
+            for path, methods in by_path.items()
+            if "{name}" not in path
+        }
+        self._templates = tuple(
+            _template(path, methods) for path, methods in by_path.items() if "{name}" in path
+        )
+
+    def find(self, path: str) -> Match | None:
+        """Return the routes of `path`, which begins below ``/v2/``, or `None`."""
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return Match(fixed, {})
+        head, _, last = path.rpartition("/")
+        for template in self._templates:
+            if not head.endswith(template.middle):
+                continue
+            name = head[: -len(template.middle)]
+            parameters = _parameters(template.last, name, last)
+            if parameters is not None:
+                return Match(template.methods, parameters)
+        return None
+
+
+def _template(path: str, methods: Mapping[str, Route]) -> _Template:
+    middle, _, last = path.removeprefix("v2/{name}").rpartition("/")
+    return _Template(middle, last, methods)
+
+
+def _parameters(placeholder: str, name: str, last: str) -> Mapping[str, str] | None:
+    """Return what a path's placeholders match, or `None` if it is not of this form."""
+    if not is_name(name):
+        return None
+    if not placeholder.startswith("{"):
+        return {"name": name} if last == placeholder else None
+    if not last:
+        return None
+    if placeholder == "{reference}" and ":" not in last and not is_tag(last):
+        return None
+    return {"name": name, placeholder.strip("{}"): last}

@@ -1,0 +1,1 @@
+"""The values of the OCI and Docker specifications, without I/O."""

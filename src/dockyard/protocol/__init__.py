@@ -1,0 +1,1 @@
+"""The grammar of the distribution protocol: text in, values out."""

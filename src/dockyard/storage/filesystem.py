@@ -1,0 +1,323 @@
+"""A storage in a directory tree of one file system.
+
+Besides the tree itself there is one directory of ours, `PRIVATE`, which distribution never looks
+into: ``tmp/`` holds objects on their way in or out, ``locks/`` the files that `lock` locks.
+It may be removed whenever no process is serving the tree.
+"""
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from dockyard.errors import (
+    PathUnknownError,
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+)
+from dockyard.storage.files import FileReader, FileWriter, sync_directory
+from dockyard.storage.interface import Entry
+from dockyard.threads import in_thread
+
+
+PRIVATE: Final = "docker/registry/v2/.dockyard"
+"""Our own directory: beside ``blobs`` and ``repositories``, so on their file system (a rename
+must not cross one), and hidden, so that ``tree`` and ``ls`` show what distribution shows."""
+
+LOCKS: Final = 256
+"""Lock files; names share them by hash. 256 keep two random names apart 99.6 % of the time."""
+
+LOCK_WAIT: Final = 10.0
+"""Seconds to wait for a lock. It is held for a few syncs, some milliseconds each, so ten seconds
+mean a stuck disk, and the client had better hear of it."""
+
+STALE: Final = 3600.0
+"""Seconds after which an object in ``tmp/`` is a leftover: they live for milliseconds."""
+
+SETTLED: Final = 1.0
+"""Seconds after which a directory's time tells that it has not changed since: file systems count
+time in steps of up to a hundredth of a second, network file systems look again within one."""
+
+INSTALL_TRIES: Final = 5
+"""Times a target's directories are made again when someone removes them at the same moment."""
+
+KNOWN_DIRECTORIES: Final = 8192
+"""Directories remembered as durably named: about 1 MB. Forgetting costs one more sync."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class FilesystemStorage:
+    """See `dockyard.storage.interface.Storage`. Modes of files and directories follow the umask."""
+
+    def __init__(self, root: Path) -> None:
+        self._root: Final = str(root)
+        self._tmp: Final = f"{self._root}/{PRIVATE}/tmp"  # noqa: S108 -- ours, not the machine's
+        self._locks: Final = f"{self._root}/{PRIVATE}/locks"
+        self._named: Final[set[str]] = set()
+
+    async def get(self, path: str, limit: int) -> bytes:
+        """See `Storage.get`. Read at once, without a thread: links and manifests are small."""
+        with _translating(path):
+            descriptor = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                content = os.read(descriptor, limit + 1)
+            finally:
+                os.close(descriptor)
+        if len(content) > limit:
+            raise StorageError(f"{path} has more than {limit} bytes")
+        return content
+
+    async def put(self, path: str, content: bytes) -> None:
+        """See `Storage.put`."""
+        with _translating(path):
+            await in_thread(self._put, path, content)
+
+    async def open(self, path: str) -> FileReader:
+        """See `Storage.open`."""
+        with _translating(path):
+            descriptor = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        return FileReader(descriptor, path)
+
+    @asynccontextmanager
+    async def append(self, path: str) -> AsyncGenerator[FileWriter]:
+        """See `Storage.append`."""
+        full = f"{self._root}/{path}"
+        with _translating(path):
+            descriptor = os.open(full, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            with _translating(path):
+                _hold_end(descriptor, full, path)
+                size = os.fstat(descriptor).st_size
+            yield FileWriter(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    async def create(self, path: str, content: bytes = b"") -> None:
+        """See `Storage.create`."""
+        full = f"{self._root}/{path}"
+        with _translating(path):
+            os.makedirs(os.path.dirname(full), exist_ok=True)  # noqa: PTH103, PTH120 -- hot
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(full, flags, 0o666)
+            try:
+                os.write(descriptor, content)
+            finally:
+                os.close(descriptor)
+
+    async def publish(self, source: str, target: str) -> None:
+        """See `Storage.publish`."""
+        with _translating(source):
+            await in_thread(self._publish, source, target)
+
+    async def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        with _translating(path):
+            return os.stat(f"{self._root}/{path}").st_size  # noqa: PTH116 -- hot
+
+    async def exists(self, path: str) -> bool:
+        """See `Storage.exists`."""
+        try:
+            with _translating(path):
+                os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+        except PathUnknownError:
+            return False
+        return True
+
+    async def list(self, path: str) -> Iterable[Entry]:
+        """See `Storage.list`. In a thread: a directory may have any number of names."""
+        with _translating(path):
+            return await in_thread(_list, f"{self._root}/{path}")
+
+    async def stamp(self, path: str) -> str | None:
+        """See `Storage.stamp`."""
+        with _translating(path):
+            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+        if abs(time.time() - status.st_mtime) < SETTLED:
+            return None
+        return f"{status.st_ino}-{status.st_mtime_ns}"
+
+    async def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        with _translating(path):
+            await in_thread(self._delete, path)
+
+    @asynccontextmanager
+    async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:
+        """See `Storage.lock`. Waits up to `LOCK_WAIT`."""
+        stripe = hashlib.sha256(name.encode()).digest()[0] % LOCKS
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        with _translating(name):
+            Path(self._locks).mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(f"{self._locks}/{kind}-{stripe:02x}", flags, 0o666)
+        try:
+            with _translating(name):
+                await _hold(descriptor, operation, name)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self) -> int:
+        """Remove what a killed process left in ``tmp/``; return how many objects it was.
+
+        Blocking. Never touches what is younger than `STALE`: another process may be using it.
+        """
+        removed = 0
+        oldest = time.time() - STALE
+        with suppress(FileNotFoundError), os.scandir(self._tmp) as entries:
+            for entry in entries:
+                if entry.stat(follow_symlinks=False).st_ctime < oldest:
+                    _remove(entry.path)
+                    removed += 1
+        return removed
+
+    def _put(self, path: str, content: bytes) -> None:
+        temporary = self._temporary()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._install(temporary, path)
+        except OSError:
+            with suppress(OSError):  # the first failure is the one to report
+                os.unlink(temporary)  # noqa: PTH108 -- plain strings throughout
+            raise
+
+    def _publish(self, source: str, target: str) -> None:
+        full = f"{self._root}/{source}"
+        descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            FileReader.record_size(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._install(full, target)
+
+    def _install(self, source: str, path: str) -> None:
+        """Give the synced file `source` its name, durably in the strictest reading of POSIX."""
+        target = f"{self._root}/{path}"
+        directory = os.path.dirname(target)  # noqa: PTH120 -- hot
+        for attempt in range(INSTALL_TRIES):
+            try:
+                os.replace(source, target)  # noqa: PTH105 -- hot
+                break
+            except FileNotFoundError:
+                if attempt == INSTALL_TRIES - 1 or not os.path.lexists(source):
+                    raise
+                self._forget(directory)
+                os.makedirs(directory, exist_ok=True)  # noqa: PTH103 -- hot
+        self._sync_names(directory)
+        sync_directory(directory)
+
+    def _sync_names(self, directory: str) -> None:
+        """Make the names of `directory` and the directories above it durable.
+
+        Also of those another process made, which may not have synced them yet; once each.
+        """
+        if len(self._named) > KNOWN_DIRECTORIES:
+            self._named.clear()
+        fresh: list[str] = []
+        while directory != self._root and directory not in self._named:
+            fresh.append(directory)
+            directory = os.path.dirname(directory)  # noqa: PTH120 -- hot
+        for name in reversed(fresh):
+            sync_directory(os.path.dirname(name))  # noqa: PTH120 -- hot
+            self._named.add(name)
+
+    def _forget(self, directory: str) -> None:
+        while directory != self._root:
+            self._named.discard(directory)
+            directory = os.path.dirname(directory)  # noqa: PTH120 -- hot
+
+    def _delete(self, path: str) -> None:
+        full = f"{self._root}/{path}"
+        os.lstat(full)  # so that a missing path is reported before anything is made
+        try:
+            temporary = self._temporary()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            temporary = full  # no room for our own directory; removing makes some
+        else:
+            # One rename takes a whole directory away, so no reader meets half of it.
+            os.replace(full, temporary)  # noqa: PTH105 -- plain strings throughout
+        self._forget(full)
+        sync_directory(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
+        _remove(temporary)
+
+    def _temporary(self) -> str:
+        os.makedirs(self._tmp, exist_ok=True)  # noqa: PTH103 -- hot
+        return f"{self._tmp}/{uuid4().hex}"
+
+
+def _list(directory: str) -> list[Entry]:
+    with os.scandir(directory) as entries:
+        return [Entry(entry.name, entry.is_dir()) for entry in entries]
+
+
+def _remove(path: str) -> None:
+    """Remove a file or a directory with all it holds."""
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 -- plain strings
+        for entry in _list(path):
+            _remove(f"{path}/{entry.name}")
+        os.rmdir(path)  # noqa: PTH106 -- plain strings throughout
+    else:
+        os.unlink(path)  # noqa: PTH108 -- plain strings throughout
+
+
+def _hold_end(descriptor: int, full: str, path: str) -> None:
+    """Take the end of a growing file for this open, and make sure it is still that file.
+
+    Without the second look, a request that opened the file just before another one published
+    it would append to a blob.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageBusyError(path) from error
+    if not os.path.samestat(os.fstat(descriptor), os.stat(full)):  # noqa: PTH116 -- hot
+        raise PathUnknownError(path)
+
+
+async def _hold(descriptor: int, operation: int, name: str) -> None:
+    pause = 0.001
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise StorageBusyError(name) from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.05)
+        else:
+            return
+
+
+@contextmanager
+def _translating(path: str) -> Generator[None]:
+    """Report the operating system's failures as this package's, with the cause chained."""
+    try:
+        yield
+    except _MISSING as error:
+        raise PathUnknownError(path) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError(f"no room left for {path}: {error.strerror}") from error
+        raise StorageError(f"{path}: {error.strerror}") from error

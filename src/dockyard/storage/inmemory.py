@@ -1,0 +1,152 @@
+"""A storage in the memory of one process; its content ends with it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
+from dockyard.storage.interface import Entry
+
+
+READ_CHUNK: Final = 256 << 10
+"""Bytes yielded at once: as much as the `filesystem` driver reads."""
+
+
+class InMemoryStorage:
+    """See `dockyard.storage.interface.Storage`. Durable as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._objects: Final[dict[str, bytes]] = {}
+        self._growing: Final[dict[str, bytearray]] = {}
+        self._ends: Final[set[str]] = set()
+        self._locks: Final[dict[str, tuple[asyncio.Lock, int]]] = {}
+
+    async def get(self, path: str, limit: int) -> bytes:
+        """See `Storage.get`."""
+        content = self._content(path)
+        if len(content) > limit:
+            raise StorageError(f"{path} has more than {limit} bytes")
+        return content
+
+    async def put(self, path: str, content: bytes) -> None:
+        """See `Storage.put`."""
+        self._objects[path] = bytes(content)
+
+    async def open(self, path: str) -> "_MemoryReader":
+        """See `Storage.open`."""
+        return _MemoryReader(self._content(path))
+
+    @asynccontextmanager
+    async def append(self, path: str) -> AsyncGenerator["_MemoryWriter"]:
+        """See `Storage.append`."""
+        if path not in self._growing:
+            raise PathUnknownError(path)
+        if path in self._ends:
+            raise StorageBusyError(path)
+        self._ends.add(path)
+        try:
+            yield _MemoryWriter(self._growing[path])
+        finally:
+            self._ends.discard(path)
+
+    async def create(self, path: str, content: bytes = b"") -> None:
+        """See `Storage.create`."""
+        self._growing[path] = bytearray(content)
+
+    async def publish(self, source: str, target: str) -> None:
+        """See `Storage.publish`."""
+        try:
+            self._objects[target] = bytes(self._growing.pop(source))
+        except KeyError as error:
+            raise PathUnknownError(source) from error
+
+    async def size(self, path: str) -> int:
+        """See `Storage.size`."""
+        return len(self._content(path))
+
+    async def exists(self, path: str) -> bool:
+        """See `Storage.exists`."""
+        return (
+            path in self._objects
+            or path in self._growing
+            or any(name.startswith(f"{path}/") for name in (*self._objects, *self._growing))
+        )
+
+    async def list(self, path: str) -> Iterable[Entry]:
+        """See `Storage.list`."""
+        found: dict[str, bool] = {}
+        for name in (*self._objects, *self._growing):
+            if name.startswith(f"{path}/"):
+                first, *rest = name[len(path) + 1 :].split("/", 1)
+                found[first] = found.get(first, False) or bool(rest)
+        if not found:
+            raise PathUnknownError(path)
+        return [Entry(name, is_directory) for name, is_directory in found.items()]
+
+    async def stamp(self, path: str) -> str | None:
+        """See `Storage.stamp`. Never sure: looking at the names costs as little."""
+        await self.list(path)
+        return None
+
+    async def delete(self, path: str) -> None:
+        """See `Storage.delete`."""
+        doomed = [
+            name
+            for name in (*self._objects, *self._growing)
+            if name == path or name.startswith(f"{path}/")
+        ]
+        if not doomed:
+            raise PathUnknownError(path)
+        for name in doomed:
+            self._objects.pop(name, None)
+            self._growing.pop(name, None)
+
+    @asynccontextmanager
+    async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:
+        """See `Storage.lock`. One process: shared holders exclude one another too."""
+        del shared
+        key = f"{kind}:{name}"
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks.pop(key)
+            if users > 1:
+                self._locks[key] = (lock, users - 1)
+
+    def _content(self, path: str) -> bytes:
+        content = self._objects.get(path)
+        if content is None and path in self._growing:
+            content = bytes(self._growing[path])
+        if content is None:
+            raise PathUnknownError(path)
+        return content
+
+
+class _MemoryReader:
+    def __init__(self, content: bytes) -> None:
+        self._content: Final = content
+        self.size: Final = len(content)
+        self.recorded_size: Final[int | None] = len(content)
+
+    async def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
+        for offset in range(start, stop, READ_CHUNK):
+            yield self._content[offset : min(offset + READ_CHUNK, stop)]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _MemoryWriter:
+    def __init__(self, content: bytearray) -> None:
+        self._content: Final = content
+
+    @property
+    def size(self) -> int:
+        return len(self._content)
+
+    async def append(self, chunk: bytes) -> None:
+        self._content.extend(chunk)

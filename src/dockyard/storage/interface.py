@@ -1,0 +1,156 @@
+"""What a storage promises, whichever driver is behind it.
+
+The life of an object. *Small* objects (links, manifests, upload notes) come by `Storage.put`:
+written elsewhere, synced, renamed; readers see the old bytes or the new. *Large* ones (blobs) grow
+in an upload's own file through `Storage.append`, which readers of blobs never look at, and
+become a blob in one step by `Storage.publish`. Nothing half-written ever has a blob's name.
+
+Paths are relative to the storage's root, ``/``-separated, made by `dockyard.storage.layout` only.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory.
+
+    Attributes:
+        name: the last component of its path.
+        is_directory: whether it may have entries of its own.
+    """
+
+    name: str
+    is_directory: bool
+
+
+class Reader(Protocol):
+    """An object opened for reading; sees the bytes that were there when it was opened."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the object."""
+        ...
+
+    @property
+    def recorded_size(self) -> int | None:
+        """Bytes the object had when it was published, if the storage could note that."""
+        ...
+
+    def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of the half-open range, in chunks of the driver's choosing.
+
+        Raises:
+            StorageError: the bytes could not be read, or end before `stop`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the object. Repeating is harmless."""
+        ...
+
+
+class Writer(Protocol):
+    """The end of a growing object, held by one request at a time."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the object, those appended included."""
+        ...
+
+    async def append(self, chunk: bytes) -> None:
+        """Add `chunk` at the end.
+
+        Raises:
+            StorageFullError: no room; the object ends where it ended before `chunk`.
+            StorageError: the bytes could not be written.
+        """
+        ...
+
+
+class Storage(Protocol):
+    """A tree of objects.
+
+    Every driver gives these guarantees; `tests/contract` and `tests/crash` check them:
+
+    * Atomic: a reader sees an object whole, as it was or as it is, or not at all.
+    * Durable: what `put`, `publish` or `delete` did survives loss of power once they return.
+    * Independent: processes that share the storage may all write; `lock` orders them.
+
+    A driver reports a missing path as `PathUnknownError`, lack of room as `StorageFullError` and
+    any other trouble as `StorageError`, cause chained.
+    """
+
+    async def get(self, path: str, limit: int) -> bytes:
+        """Return the object's bytes; it is an error if they are more than `limit`."""
+        ...
+
+    async def put(self, path: str, content: bytes) -> None:
+        """Make `content` the object at `path`, making directories as needed."""
+        ...
+
+    async def open(self, path: str) -> Reader:
+        """Open the object at `path` for reading."""
+        ...
+
+    def append(self, path: str) -> AbstractAsyncContextManager[Writer]:
+        """Open the growing object at `path`; the file must have been made by `create`.
+
+        Raises:
+            PathUnknownError: there is no such object.
+            StorageBusyError: another request, of any process, holds its end.
+        """
+        ...
+
+    async def create(self, path: str, content: bytes = b"") -> None:
+        """Make a growing object at `path` that begins with `content`.
+
+        Not durable: what an upload has received is acknowledged when it is published.
+        """
+        ...
+
+    async def publish(self, source: str, target: str) -> None:
+        """Sync the growing object at `source` and rename it to `target`, replacing it."""
+        ...
+
+    async def size(self, path: str) -> int:
+        """Return the object's length in bytes."""
+        ...
+
+    async def exists(self, path: str) -> bool:
+        """Return whether an object or directory is at `path`."""
+        ...
+
+    async def list(self, path: str) -> Iterable[Entry]:
+        """Return the names in the directory at `path`, in no order."""
+        ...
+
+    async def stamp(self, path: str) -> str | None:
+        """Return a text that differs once names came to or left the directory at `path`.
+
+        `None`: they did so too short a time ago to tell; ask again later.
+        """
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Remove the object or the directory with all it holds.
+
+        Removing what is not there is `PathUnknownError`.
+        """
+        ...
+
+    def lock(
+        self, kind: str, name: str, *, shared: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        """Hold the lock called `name` among all processes that share the storage.
+
+        Different names of one kind may share one lock, so never hold two of a kind; two kinds are
+        always taken in the same order. A shared holder keeps exclusive ones out only.
+
+        Raises:
+            StorageError: it could not be had in the driver's stated time.
+        """
+        ...

@@ -1,0 +1,104 @@
+"""Where things lie: names to paths of docker-distribution's tree. Pure.
+
+Source: distribution v3.1.1, registry/storage/paths.go.
+"""
+
+from typing import Final
+
+from dockyard.oci.digest import Digest
+
+
+BASE: Final = "docker/registry/v2"
+REPOSITORIES: Final = f"{BASE}/repositories"
+BLOBS: Final = f"{BASE}/blobs"
+
+
+def blob(digest: Digest) -> str:
+    """Return the path of a blob's bytes."""
+    return f"{BLOBS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data"
+
+
+def repository(name: str) -> str:
+    """Return the directory of a repository."""
+    return f"{REPOSITORIES}/{name}"
+
+
+def layer_link(name: str, digest: Digest) -> str:
+    """Return the path of the link that says a repository has a blob."""
+    return f"{REPOSITORIES}/{name}/_layers/{digest.algorithm}/{digest.hex}/link"
+
+
+def manifests(name: str) -> str:
+    """Return the directory that makes a directory a repository."""
+    return f"{REPOSITORIES}/{name}/_manifests"
+
+
+def revisions(name: str) -> str:
+    """Return the directory of a repository's manifests, one directory below for each algorithm."""
+    return f"{REPOSITORIES}/{name}/_manifests/revisions"
+
+
+def revision(name: str, digest: Digest) -> str:
+    """Return the directory of one manifest in a repository."""
+    return f"{REPOSITORIES}/{name}/_manifests/revisions/{digest.algorithm}/{digest.hex}"
+
+
+def revision_link(name: str, digest: Digest) -> str:
+    """Return the path of the link that says a repository has a manifest."""
+    return f"{revision(name, digest)}/link"
+
+
+def revision_media_type(name: str, digest: Digest) -> str:
+    """Return the path of a manifest's media type, where its own bytes do not say it.
+
+    Ours, beside the link: distribution reads nothing else there and removes it with the manifest.
+    """
+    return f"{revision(name, digest)}/mediatype"
+
+
+def tags(name: str) -> str:
+    """Return the directory of a repository's tags."""
+    return f"{REPOSITORIES}/{name}/_manifests/tags"
+
+
+def tag(name: str, tag: str) -> str:
+    """Return the directory of one tag."""
+    return f"{REPOSITORIES}/{name}/_manifests/tags/{tag}"
+
+
+def tag_current(name: str, tag: str) -> str:
+    """Return the path of the link to the manifest a tag points to."""
+    return f"{REPOSITORIES}/{name}/_manifests/tags/{tag}/current/link"
+
+
+def tag_index(name: str, tag: str, digest: Digest) -> str:
+    """Return the path of the link that says a tag pointed to a manifest, now or once."""
+    return f"{REPOSITORIES}/{name}/_manifests/tags/{tag}/index/{digest.algorithm}/{digest.hex}/link"
+
+
+def uploads(name: str) -> str:
+    """Return the directory of a repository's uploads in progress."""
+    return f"{REPOSITORIES}/{name}/_uploads"
+
+
+def upload(name: str, identifier: str) -> str:
+    """Return the directory of one upload."""
+    return f"{REPOSITORIES}/{name}/_uploads/{identifier}"
+
+
+def upload_data(name: str, identifier: str) -> str:
+    """Return the path of the bytes an upload has received."""
+    return f"{REPOSITORIES}/{name}/_uploads/{identifier}/data"
+
+
+def upload_started(name: str, identifier: str) -> str:
+    """Return the path of the time at which an upload began."""
+    return f"{REPOSITORIES}/{name}/_uploads/{identifier}/startedat"
+
+
+def referrers(name: str) -> str:
+    """Return the directory of a repository's referrers index.
+
+    Ours: distribution skips directories that begin with an underscore and are not its own.
+    """
+    return f"{REPOSITORIES}/{name}/_referrers"
