@@ -13,10 +13,12 @@ import logging
 import os
 import re
 import select
+import stat
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
@@ -38,11 +40,14 @@ VALUE_LIMIT: Final = 512
 ESCAPED_LIMIT: Final = 96
 """Most characters of a value with unprintable ones, each of which may become six or twelve."""
 
+REMEMBERED: Final = 1024
+"""Most values whose quoted form is kept: under 300 KB."""
+
 STACK_LIMIT: Final = 16 << 10
 """Most characters of a stack trace; its end, which names the error, is kept."""
 
 WRITE_SECONDS: Final = 1.0
-"""How long a line waits for whoever reads the log. Then it is lost: serving goes before logging."""
+"""How long a line waits for whoever reads the log."""
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -114,27 +119,38 @@ class LogOptions(Protocol):
 class Lines:
     """Writes whole lines to a file descriptor, each by one system call.
 
-    A failing write never fails a request: a line that can't be written (reader gone, disk full,
-    reader not reading for `WRITE_SECONDS`) is lost.
+    A failing write never fails a request: a line that can't be written (its reader is gone or does
+    not read, the disk is full) is lost. Serving goes before logging: a reader that stops keeps us
+    waiting once for `WRITE_SECONDS`; from then on lines are lost at once until it reads again.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._poll: select.poll | None = None
+        self._patience = WRITE_SECONDS
+        with suppress(OSError):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                self._poll = select.poll()
+                self._poll.register(descriptor, select.POLLOUT)
 
     def write(self, line: str) -> None:
         """Write `line` and its line end."""
         rest = (line + "\n").encode("utf-8", "backslashreplace")
-        deadline = 0.0
-        while rest:
+        while rest and self._has_room():
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                # What is no longer than PIPE_BUF never blocks where there is room for it.
+                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
             except BlockingIOError:
-                deadline = deadline or time.monotonic() + WRITE_SECONDS
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([], [self._descriptor], [], left)[1]:
-                    return
+                continue  # someone else filled it
             except OSError:
                 return
+
+    def _has_room(self) -> bool:
+        if self._poll is None:
+            return True
+        has_room = bool(self._poll.poll(self._patience * 1000))
+        self._patience = WRITE_SECONDS if has_room else 0.0
+        return has_room
 
     def debug(self, line: str) -> None:
         """Write `line`; structlog calls the method named after the level."""
@@ -164,9 +180,9 @@ class Clock:
 
 def quote(text: str) -> str:
     """Return `text` as logrus writes a value: as it is if that is safe, else in quotes."""
+    text = shorten(text)
     if _PLAIN.fullmatch(text) or not text:
         return text
-    text = shorten(text)
     if text.isprintable():
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return json.dumps(text)
@@ -174,30 +190,49 @@ def quote(text: str) -> str:
 
 def shorten(text: str) -> str:
     """Return `text`, cut so that its escaped form stays within a line's bounds."""
+    if len(text) <= ESCAPED_LIMIT:
+        return text
     limit = VALUE_LIMIT if text.isprintable() else ESCAPED_LIMIT
     return text if len(text) <= limit else text[:limit] + "…"
 
 
 class Text:
-    """Renders lines as logrus' text formatter does where there is no terminal."""
+    """Renders lines as logrus' text formatter does where there is no terminal.
+
+    Most values come again and again (names, hosts, programs), so their quoted forms are kept:
+    at most `REMEMBERED`, none longer than `ESCAPED_LIMIT`.
+    """
 
     def __init__(self, constants: Mapping[str, str], clock: Clock) -> None:
         self._tail = "".join(f" {key}={quote(value)}" for key, value in sorted(constants.items()))
         self._clock = clock
+        self._quoted: dict[str, str] = {}
 
     def __call__(self, _logger: object, level: str, event: Fields) -> str:
         """Return the line for `event`."""
-        message = quote(str(event.pop("event")))
+        message = self._value(event.pop("event"))
         stack = event.pop("stack", None)
+        quoted = self._quoted
         fields = "".join(
-            f" {key}={value if type(value) is int else quote(str(value))}"
-            for key, value in sorted(event.items())
+            [
+                f" {key}={quoted.get(value) or self._value(value)}"
+                for key, value in sorted(event.items())
+            ]
         )
         if stack is not None:
             fields += " stack=" + json.dumps(stack)
         message = message if message.startswith('"') else f'"{message}"'
         level = _level_name(level)
         return f'time="{self._clock.render()}" level={level} msg={message}{fields}{self._tail}'
+
+    def _value(self, value: object) -> str:
+        text = str(value)
+        quoted = quote(text)
+        if len(text) <= ESCAPED_LIMIT:
+            if len(self._quoted) >= REMEMBERED:
+                self._quoted.clear()
+            self._quoted[text] = quoted
+        return quoted
 
 
 class Json:
@@ -218,14 +253,18 @@ class Json:
         }
         stack = event.pop("stack", None)
         for key, value in event.items():
-            line[key] = value if type(value) is int else shorten(str(value))
+            line[key] = value if isinstance(value, int) else shorten(str(value))
         if stack is not None:
             line["stack"] = stack
         return json.dumps(line)[:-1] + self._tail
 
 
 def _level_name(method: str) -> str:
-    return "error" if method == "exception" else method
+    """Return logrus' name of the level that structlog's `method` logs at."""
+    return _LEVEL_NAMES.get(method, method)
+
+
+_LEVEL_NAMES: Final = {"exception": "error", "critical": "fatal"}
 
 
 def _with_stack(_logger: object, _method: str, event: Fields) -> Fields:

@@ -7,7 +7,14 @@ because a key was skipped. A feature that arrives takes its row out of the table
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from dockyard.config.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null
+from dockyard.config.nodes import (
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    descend,
+    is_null,
+)
 from dockyard.config.problems import Problem
 from dockyard.config.scalars import parse_flag
 
@@ -44,6 +51,7 @@ def _redis(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.text == "redis"
 
 
+_MISSING: Final = "not available in this version of Dockyard"
 UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
     ("auth.silly", _given),
     ("auth.token", _given),
@@ -70,33 +78,24 @@ UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
 def unavailable(root: MappingNode) -> Iterator[Problem]:
     """Yield a problem for each key that asks for what this version does not have."""
     for key, asks in UNAVAILABLE:
-        for node in _nodes(root, key):
-            if asks(node):
-                yield _problem(key, node)
-                break
+        *parents, name = key.removesuffix("[]").split(".")
+        parent = descend(root, parents)
+        node = parent.items.get(name) if isinstance(parent, MappingNode) else None
+        if not isinstance(parent, MappingNode) or node is None or is_null(node):
+            continue
+        if key.endswith("[]"):
+            asking = next((item for item in _elements(node) if asks(item)), None)
+            remedy = "disable or remove it"
+        else:
+            asking = node if asks(node) else None
+            remedy = "remove the key"
+        if asking is not None:
+            variable = asking.origin.variable
+            line = None if variable else parent.lines.get(name, asking.origin.line)
+            message = f"{_MISSING}; {remedy}, or keep docker-distribution for it"
+            written = asking.origin.key or key.removesuffix("[]")
+            yield Problem(written, message, line=line, variable=variable)
 
 
-def _nodes(root: MappingNode, key: str) -> Iterator[Node]:
-    """Yield what is at `key`, or the elements if it ends in ``[]``."""
-    node: Node | None = root
-    for name in key.removesuffix("[]").split("."):
-        if not isinstance(node, MappingNode):
-            return
-        node = node.items.get(name)
-    if key.endswith("[]"):
-        yield from node.items if isinstance(node, SequenceNode) else ()
-    elif node is not None and not is_null(node):
-        yield node
-
-
-def _problem(key: str, node: Node) -> Problem:
-    written = node.origin.key or key.removesuffix("[]")
-    line = None if node.origin.variable else node.origin.line
-    return Problem(
-        written,
-        "not available in this version of Dockyard; "
-        f"{'disable or remove it' if key.endswith('[]') else 'remove the key'}, "
-        "or keep docker-distribution for it",
-        line=line,
-        variable=node.origin.variable,
-    )
+def _elements(node: Node) -> list[Node]:
+    return node.items if isinstance(node, SequenceNode) else []

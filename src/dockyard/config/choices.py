@@ -9,10 +9,12 @@ from dockyard.config.schema import SectionShape, join, schema
 
 
 def normalise(node: Node) -> Node:
-    """Return a choice as a mapping: plain text is that kind, and null parameters are none."""
-    if isinstance(node, ScalarNode) and not node.is_null and node.text:
-        return MappingNode({node.text: MappingNode({}, node.origin)}, node.origin)
-    return node
+    """Return a choice as a mapping: plain text is that kind, and no text is none of them."""
+    if not isinstance(node, ScalarNode):
+        return node
+    none = node.is_null or not node.text
+    kind: dict[str, Node] = {} if none else {node.text: MappingNode({}, node.origin)}
+    return MappingNode(kind, node.origin)
 
 
 def settle(root: MappingNode, from_file: Sequence[str]) -> list[Problem]:
@@ -28,13 +30,18 @@ def settle(root: MappingNode, from_file: Sequence[str]) -> list[Problem]:
     Source: `Storage.UnmarshalYAML` and `Storage.Type` in distribution's `configuration.go`.
     """
     problems = []
-    for name in ("storage", "auth"):
-        node = root.items.get(name)
-        if isinstance(node, MappingNode):
-            problems += _settle(name, node, from_file if name == "storage" else ())
     storage = root.items.get("storage")
-    if is_null(storage) or (isinstance(storage, MappingNode) and not problems and not kinds(root)):
-        problems.append(Problem("storage", "no storage configuration provided"))
+    if storage is None:
+        storage = root.items["storage"] = MappingNode({}, root.origin)
+    if isinstance(storage, MappingNode):
+        if not kinds(root):
+            problems.append(Problem("storage", "no storage configuration provided"))
+        problems += _settle("storage", storage, from_file)
+        if not kinds(root):
+            storage.items["inmemory"] = MappingNode({}, root.origin)
+    auth = root.items.get("auth")
+    if isinstance(auth, MappingNode):
+        problems += _settle("auth", auth, ())
     return problems
 
 
@@ -64,9 +71,7 @@ def _settle(name: str, node: MappingNode, from_file: Sequence[str]) -> list[Prob
         problems.append(_several(name, node, from_file))
     elif unknown:
         allowed = ", ".join(shape.choice)
-        problems.append(
-            _problem(name, unknown[0], node, f"is no type of {name}; one of {allowed}")
-        )
+        problems.append(_problem(name, unknown[0], node, f"is no type of {name}; one of {allowed}"))
     for key in given:
         if key not in shape.choice or key != given[0]:
             del node.items[key]

@@ -21,6 +21,8 @@ _DEEPEST: Final = 64
 _NUMERIC_TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int"))
 _QUOTATION: Final = re.compile(r" ?'[^']{2,}'")
 """A piece of the text in a message of the YAML reader: it could be part of a secret."""
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+"""What escapes can write and no output can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class _Frame:
     node: MappingNode | SequenceNode
     anchor: str | None
     key: str | None = None
+    merging: bool = False
     merged: list[MappingNode] = field(default_factory=list)
 
 
@@ -57,11 +60,7 @@ def parse(text: str, *, variable: str | None = None) -> Document:
         ConfigurationError: it is not YAML, or goes beyond the limits of size and depth.
     """
     with _syntax(variable):
-        loader = yaml.SafeLoader(text)
-        try:
-            return _Builder(loader, variable).document()
-        finally:
-            loader.dispose()
+        return _Builder(variable).document(yaml.parse(text, yaml.SafeLoader))
 
 
 @contextmanager
@@ -92,38 +91,36 @@ def _error(message: str, origin: Origin, key: str = "") -> ConfigurationError:
     )
 
 
+def _line(event: events.Event) -> int:
+    assert event.start_mark is not None  # there is none only on events made by hand
+    return event.start_mark.line + 1
+
+
 class _Builder:
     """Builds the tree of one document from the events of the YAML reader, without recursion."""
 
-    def __init__(self, loader: yaml.SafeLoader, variable: str | None) -> None:
-        self._loader = loader
+    def __init__(self, variable: str | None) -> None:
         self._variable = variable
         self._frames: list[_Frame] = []
         self._anchors: dict[str, Node] = {}
         self._count = 0
         self._root: Node | None = None
 
-    def document(self) -> Document:
-        event = self._next()
-        while not isinstance(event, events.DocumentEndEvent | events.StreamEndEvent):
+    def document(self, stream: Iterator[events.Event]) -> Document:
+        for event in stream:
+            if isinstance(event, events.DocumentEndEvent):
+                break
             self._take(event)
-            event = self._next()
-        further = None
-        if isinstance(event, events.DocumentEndEvent):
-            following = self._next()
-            if isinstance(following, events.DocumentStartEvent):
-                further = following.start_mark.line + 1
+        following = next(stream, None)
+        further = _line(following) if isinstance(following, events.DocumentStartEvent) else None
         return Document(self._root, further)
-
-    def _next(self) -> events.Event:
-        event = self._loader.get_event()
-        assert event is not None  # there is one after every event but StreamEnd
-        return event
 
     def _take(self, event: events.Event) -> None:
         origin = self._origin(event)
         match event:
             case events.ScalarEvent():
+                if _SURROGATE.search(event.value):
+                    raise _error("an escape stands for half a character", origin, self._path())
                 plain = event.implicit[0] or event.tag in _NUMERIC_TAGS
                 self._add(ScalarNode(event.value, plain, origin), event.anchor)
             case events.AliasEvent():
@@ -142,7 +139,7 @@ class _Builder:
     def _origin(self, event: events.Event) -> Origin:
         if self._variable:
             return Origin(variable=self._variable)
-        return Origin(line=event.start_mark.line + 1)
+        return Origin(line=_line(event))
 
     def _open(self, frame: _Frame) -> None:
         self._expect_room(frame.node.origin, len(self._frames) + 1)
@@ -168,19 +165,20 @@ class _Builder:
             frame.node.items.append(node)
         elif frame.key is None:
             frame.key = self._key(frame.node, node)
+            frame.merging = isinstance(node, ScalarNode) and node.plain and node.text == "<<"
         else:
             self._set(frame, frame.key, node)
             frame.key = None
 
     def _set(self, frame: _Frame, key: str, node: Node) -> None:
         assert isinstance(frame.node, MappingNode)
-        if key != "<<":
+        if not frame.merging:
             frame.node.items[key] = node
             return
         sources = node.items if isinstance(node, SequenceNode) else [node]
         mappings = [source for source in sources if isinstance(source, MappingNode)]
         if len(mappings) != len(sources):
-            raise _error("'<<' takes a mapping, or a list of them", node.origin, self._path("<<"))
+            raise _error("'<<' takes a mapping, or a list of them", node.origin, self._path())
         frame.merged.extend(mappings)
 
     def _key(self, mapping: MappingNode, node: Node) -> str:

@@ -24,7 +24,7 @@ _RENDERED: Final = {
 }
 _PART: Final = re.compile(r"(?P<whole>[0-9]*)(?:\.(?P<fraction>[0-9]*))?(?P<unit>[^0-9.]+)")
 _LONGEST_TEXT: Final = 100
-"""Characters a duration may have: far above any sensible one, low enough to bound the arithmetic."""
+"""Characters a duration may have: far above any sensible one, and a bound to the arithmetic."""
 _MOST_NANOSECONDS: Final = (1 << 63) - 1
 """What Go's `time.Duration` holds: about 292 years."""
 
@@ -65,6 +65,8 @@ def parse(text: str) -> timedelta:
             raise DurationInvalidError(text)
         total += _part(part, text)
         position = part.end()
+    if total > _MOST_NANOSECONDS:
+        raise DurationInvalidError(text)
     return of_nanoseconds(sign * total)
 
 

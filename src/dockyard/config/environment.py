@@ -39,21 +39,20 @@ class _IndexError(Exception):
     """A variable names an element that a list can't have."""
 
 
-def override(
-    root: MappingNode, environ: Mapping[str, str]
-) -> tuple[list[Finding], list[Problem]]:
+def override(root: MappingNode, environ: Mapping[str, str]) -> tuple[list[Finding], list[Problem]]:
     """Put the values of the environment into `root`; return what is odd and what is wrong."""
     findings: list[Finding] = []
     problems: list[Problem] = []
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == PATH_VARIABLE:
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name == PATH_VARIABLE:
             continue
+        variable = name.encode(errors="backslashreplace").decode()  # as it can be printed
         if variable == "REGISTRY_VERSION":
             message = f"{variable} has no effect: the version is the file's"
             findings.append(Finding(FindingKind.IGNORED, variable, None, message))
             continue
         try:
-            _Assignment(variable, environ[variable]).apply(root)
+            _Assignment(variable, environ[name]).apply(root)
         except _UnrecognisedError:
             message = f"Ignoring unrecognized environment variable {variable}"
             findings.append(Finding(FindingKind.UNKNOWN, variable, None, message))
@@ -82,7 +81,9 @@ class _Assignment:
         segments = self._variable.removeprefix(PREFIX).split("_")
         self._section(root, schema(), segments, "")
 
-    def _placed(self, node: Node | None, shape: Shape, segments: Sequence[str], path: str) -> Node:
+    def _placed(  # noqa: PLR0911 -- one for each shape
+        self, node: Node | None, shape: Shape, segments: Sequence[str], path: str
+    ) -> Node:
         """Return `node` with the value at `segments` below it."""
         if not segments:
             return self._value(shape, path)
@@ -108,11 +109,13 @@ class _Assignment:
         try:
             root = document.parse(self._text, variable=self._variable).root
         except ConfigurationError as error:
-            message = "not valid YAML; put quotes around it" if secret else error.problems[0].message
+            message = (
+                "not valid YAML; put quotes around it" if secret else error.problems[0].message
+            )
             problem = Problem(path, message, variable=self._variable)
             raise ConfigurationError([problem]) from None
         if root is None:
-            return ScalarNode("", plain=not self._text, origin=Origin(variable=self._variable))
+            return ScalarNode("", plain=True, origin=Origin(variable=self._variable))
         return choices.normalise(root) if _is_choice(shape) else root
 
     def _section(

@@ -70,12 +70,19 @@ def _prefix(value: str) -> str:
 def _absolute(value: str | None) -> str | None:
     if value is None:
         return None
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_absolute(value):
         raise ValueError("must be an absolute URL such as https://registry.example.com")
-    if parts.query or parts.fragment:
+    if "?" in value or "#" in value:
         raise ValueError("must be a URL without query and fragment")
     return value
+
+
+def _is_absolute(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address, or a port that is no number
+        return False
 
 
 def _workers(value: int | None) -> int | None:

@@ -78,6 +78,8 @@ def succeed(root: MappingNode) -> Iterator[Finding]:
         if not isinstance(parent, MappingNode) or is_null(parent.items.get(name)):
             continue
         node = parent.items.pop(name)
+        if not parent.items and parents[1:]:
+            _remove(root, parents)  # a section of which nothing is left
         used = _place(root, successor, node, old)
         outcome = "whose value is used" if used else "which is given too and wins"
         yield Finding(
@@ -86,6 +88,12 @@ def succeed(root: MappingNode) -> Iterator[Finding]:
             node.origin.line,
             f"{old} is the old name of {successor.key}, {outcome}",
         )
+
+
+def _remove(root: MappingNode, path: list[str]) -> None:
+    parent = descend(root, path[:-1])
+    assert isinstance(parent, MappingNode)
+    del parent.items[path[-1]]
 
 
 def _place(root: MappingNode, successor: _Successor, node: Node, old: str) -> bool:
@@ -116,4 +124,4 @@ def ignored(root: MappingNode) -> Iterator[Finding]:
         node = parent.items.get(name)
         if node is not None and not is_null(node):
             line = parent.lines.get(name, node.origin.line)
-            yield Finding(FindingKind.IGNORED, key, line, f"{key} has no effect: {reason}")
+            yield Finding(FindingKind.IGNORED, key, line, f"{key} has no effect ({reason})")

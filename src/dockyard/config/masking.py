@@ -9,8 +9,7 @@ from dockyard.config.problems import MASK
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#\s]*@")
 """User and password in an address. Source: RFC 3986, section 3.2.1."""
 _SECRET_NAME: Final = re.compile(
-    r"password|passwd|secret|token(?!.*(realm|service|issuer))|credential|privatekey|apikey"
-    r"|authorization|cookie",
+    r"password|passwd|secret|token|credential|privatekey|apikey|authorization|cookie",
     re.IGNORECASE,
 )
 

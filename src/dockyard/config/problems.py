@@ -1,7 +1,7 @@
 """What can be wrong with a configuration, and what is worth a word though it is not.
 
-    Exception
-    └── ConfigurationError           the registry can't start with this; every reason is in it
+Exception
+└── ConfigurationError           the registry can't start with this; every reason is in it
 """
 
 from collections.abc import Sequence

@@ -25,12 +25,14 @@ from dockyard.config.schema import (
 from dockyard.config.settings import Settings
 
 
-Raw: TypeAlias = "ScalarNode | MappingNode | SequenceNode | None | list[Raw] | dict[str, Raw]"
+Raw: TypeAlias = "ScalarNode | MappingNode | SequenceNode | list[Raw] | dict[str, Raw] | None"
 _LONGEST_VALUE: Final = 80
 """Characters of a value that a message shows."""
 _EXPECTED: Final = {
+    "extra_forbidden": "must be a mapping of keys and values",  # an old section, now empty
     "dict_type": "must be a mapping of keys and values",
     "missing": "is required",
+    "path_type": "must be a path",
     "model_type": "must be a mapping of keys and values",
     "string_type": "must be text",
     "tuple_type": "must be a list",
@@ -42,11 +44,10 @@ def unknown(node: Node, shape: Shape, path: str = "") -> Iterator[Finding]:
     """Take keys that nobody knows out of `node`; yield a finding for each."""
     match node, shape:
         case MappingNode(), SectionShape():
-            for key in list(node.items):
-                if key in shape.children:
-                    yield from unknown(node.items[key], shape.children[key], join(path, key))
-                else:
-                    yield _unknown(node, shape, key, path)
+            for key in [key for key in node.items if key not in shape.children]:
+                yield _unknown(node, shape, key, path)
+            for key, item in node.items.items():
+                yield from unknown(item, shape.children[key], join(path, key))
         case MappingNode(), TableShape(value=value):
             for key, item in node.items.items():
                 yield from unknown(item, value, join(path, key))
@@ -54,7 +55,7 @@ def unknown(node: Node, shape: Shape, path: str = "") -> Iterator[Finding]:
             for index, item in enumerate(node.items):
                 yield from unknown(item, element, f"{path}[{index}]")
         case _:
-            return
+            pass
 
 
 def _unknown(node: MappingNode, shape: SectionShape, key: str, path: str) -> Finding:
@@ -73,7 +74,7 @@ def settings_of(root: MappingNode) -> Settings | list[Problem]:
         return [_problem(detail, root) for detail in error.errors(include_url=False)]
 
 
-def _raw(node: Node, shape: Shape) -> Raw:
+def _raw(node: Node, shape: Shape) -> Raw:  # noqa: PLR0911 -- one for each shape
     """Return `node` for pydantic: values as nodes, and what is null left out."""
     match node, shape:
         case MappingNode(), SectionShape(children=children):
@@ -139,7 +140,7 @@ def _find(root: MappingNode, location: list[int | str]) -> tuple[Node | None, Sh
             case SequenceNode(), int():
                 node = node.items[part]
             case _:
-                node = None
+                node = None  # below a null, which stands for a mapping without keys
         if node is not None:
             origin = node.origin
         if line is not None and not origin.variable:
@@ -148,24 +149,22 @@ def _find(root: MappingNode, location: list[int | str]) -> tuple[Node | None, Sh
 
 
 def _inside(shape: Shape, part: int | str) -> Shape:
-    match shape:
-        case SectionShape(children=children):
-            return children[str(part)]
-        case SeriesShape(element=element):
-            return element
-        case TableShape(value=value):
-            return value
-        case _:
-            return FreeShape()
+    if isinstance(shape, SectionShape):
+        return shape.children.get(str(part), FreeShape())
+    if isinstance(shape, SeriesShape):
+        return shape.element
+    return shape.value if isinstance(shape, TableShape) else shape
 
 
 def _shown(node: Node, shape: Shape, path: str) -> str | None:
     """Return `node` as a message may show it; nothing for a mapping that is one by right."""
     match node:
         case ScalarNode():
-            secret = (isinstance(shape, LeafShape) and shape.secret) or is_secret_name(path)
-            text = node.text if len(node.text) <= _LONGEST_VALUE else node.text[:_LONGEST_VALUE] + "…"
-            return MASK if secret else repr(conceal(text))
+            name = path.rpartition(".")[2]
+            secret = (isinstance(shape, LeafShape) and shape.secret) or is_secret_name(name)
+            text = conceal(node.text)
+            cut = text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
+            return MASK if secret else repr(cut)
         case SequenceNode():
             return None if isinstance(shape, SeriesShape) else "a list"
         case MappingNode():

@@ -17,11 +17,15 @@ from dockyard.config import durations
 from dockyard.config.nodes import MappingNode, ScalarNode, SequenceNode
 
 
-_TRUE: Final = frozenset("y Y yes Yes YES on On ON true True TRUE".split())
-_FALSE: Final = frozenset("n N no No NO off Off OFF false False FALSE".split())
-_PARAMETER_TRUE: Final = frozenset("1 t T true True TRUE".split())
-_PARAMETER_FALSE: Final = frozenset("0 f F false False FALSE".split())
-_INTEGER: Final = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0b[01_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
+_TRUE: Final = frozenset(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"])
+_FALSE: Final = frozenset(
+    ["n", "N", "no", "No", "NO", "off", "Off", "OFF", "false", "False", "FALSE"]
+)
+_PARAMETER_TRUE: Final = frozenset(["1", "t", "T", "true", "True", "TRUE"])
+_PARAMETER_FALSE: Final = frozenset(["0", "f", "F", "false", "False", "FALSE"])
+_INTEGER: Final = re.compile(
+    r"[-+]?(0x_*[0-9a-fA-F][0-9a-fA-F_]*|0b_*[01][01_]*|0o?_*[0-7][0-7_]*|0|[1-9][0-9_]*)"
+)
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LONGEST_NUMBER: Final = 64
 """Characters a number may have; 64 bits in binary notation, so that conversion is bounded."""

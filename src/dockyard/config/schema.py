@@ -131,7 +131,7 @@ def _section(model: type[Section], path: str) -> SectionShape:
     return SectionShape(children, variables, choice)
 
 
-def _shape(annotation: Any, path: str) -> Shape:  # noqa: ANN401 -- a type is what is looked at
+def _shape(annotation: Any, path: str) -> Shape:  # noqa: ANN401, PLR0911 -- any type
     """Return the shape that values of a type have."""
     if annotation is JsonValue:
         return FreeShape()

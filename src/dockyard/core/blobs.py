@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.core.links import LinkDamagedError, damaged_link, read_link, write_link
 from dockyard.errors import BlobUnknownError, PathUnknownError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
@@ -50,7 +50,7 @@ class Blobs:
             BlobUnknownError: the repository has no such blob, or it is damaged.
         """
         try:
-            target = await read_link(self._storage, layout.layer_link(name, digest))
+            target = await self._target(name, digest)
             reader = await self._storage.open(layout.blob(target))
         except PathUnknownError as error:
             raise BlobUnknownError(str(digest)) from error
@@ -86,7 +86,7 @@ class Blobs:
         """
         if source is not None:
             try:
-                target = await read_link(self._storage, layout.layer_link(source, digest))
+                target = await self._target(source, digest)
             except (PathUnknownError, LinkDamagedError):
                 return False
         else:
@@ -102,10 +102,24 @@ class Blobs:
         Raises:
             BlobUnknownError: the repository has no such blob.
         """
+        link = layout.layer_link(name, digest)
+        if not await self._storage.exists(link):  # its directory alone is what distribution leaves
+            raise BlobUnknownError(str(digest))
         try:
-            await self._storage.delete(layout.layer_link(name, digest).removesuffix("/link"))
+            await self._storage.delete(link.removesuffix("/link"))
         except PathUnknownError as error:
             raise BlobUnknownError(str(digest)) from error
+
+    async def _target(self, name: str, digest: Digest) -> Digest:
+        """Return the digest under which a repository's blob is stored.
+
+        It is `digest` itself, or the sha256 of what distribution took by another algorithm.
+        """
+        path = layout.layer_link(name, digest)
+        target = await read_link(self._storage, path)
+        if target.algorithm == digest.algorithm and target != digest:
+            raise damaged_link(path, f"holds {target}")
+        return target
 
     async def _is_whole(self, digest: Digest) -> bool:
         try:

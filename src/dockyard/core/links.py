@@ -4,7 +4,7 @@ import structlog
 
 from dockyard.errors import DigestInvalidError, StorageError
 from dockyard.oci.digest import Digest
-from dockyard.storage.interface import Storage
+from dockyard.storage.interface import ObjectTooLargeError, Storage
 
 
 LINK_LIMIT = 256
@@ -30,16 +30,22 @@ async def read_link(storage: Storage, path: str) -> Digest:
         PathUnknownError: there is no link.
         LinkDamagedError: it holds something else; this has been logged.
     """
-    content = await storage.get(path, LINK_LIMIT)
+    try:
+        content = await storage.get(path, LINK_LIMIT)
+    except ObjectTooLargeError as error:
+        raise damaged_link(path, f"holds more than {LINK_LIMIT} bytes") from error
     try:
         return Digest.parse(content.decode("ascii", "replace").rstrip())
     except DigestInvalidError as error:
-        structlog.get_logger().error(
-            "damaged link: push what it belongs to again, or delete it",
-            path=path,
-            size=len(content),
-        )
-        raise LinkDamagedError(path) from error
+        raise damaged_link(path, f"holds {len(content)} bytes that are no digest") from error
+
+
+def damaged_link(path: str, damage: str) -> LinkDamagedError:
+    """Log what is wrong with the link at `path`; return the error to raise."""
+    structlog.get_logger().error(
+        "damaged link: push what it belongs to again, or delete it", path=path, damage=damage
+    )
+    return LinkDamagedError(path)
 
 
 async def write_link(storage: Storage, path: str, digest: Digest) -> None:

@@ -22,7 +22,7 @@ from dockyard.oci import manifest as grammar, mediatype
 from dockyard.oci.digest import Digest
 from dockyard.oci.manifest import Descriptor, Manifest
 from dockyard.storage import layout
-from dockyard.storage.interface import Storage
+from dockyard.storage.interface import ObjectTooLargeError, Storage
 
 
 MANIFEST_LIMIT: Final = 4 << 20
@@ -100,7 +100,7 @@ class Manifests:
         """
         try:
             target = await read_link(self._storage, layout.revision_link(name, digest))
-            content, declared = self._cache.get(target) or await self._load(target)
+            content, declared = self._cache.get(digest) or await self._load(target, digest)
         except PathUnknownError as error:
             raise ManifestUnknownError(str(digest)) from error
         except LinkDamagedError as error:
@@ -153,8 +153,14 @@ class Manifests:
             await self._tags.untag(name, digest)
             await self._storage.delete(layout.revision(name, digest))
 
-    async def _load(self, digest: Digest) -> tuple[bytes, str]:
-        content = await self._storage.get(layout.blob(digest), STORED_LIMIT)
+    async def _load(self, target: Digest, digest: Digest) -> tuple[bytes, str]:
+        try:
+            content = await self._storage.get(layout.blob(target), STORED_LIMIT)
+        except ObjectTooLargeError as error:
+            structlog.get_logger().error(
+                "damaged manifest: push it again to heal it", digest=str(digest), err=str(error)
+            )
+            raise ManifestUnknownError(str(digest), damage="its bytes are damaged") from error
         if Digest.of(content, digest.algorithm) != digest:
             structlog.get_logger().error(
                 "damaged manifest: push it again to heal it", digest=str(digest), size=len(content)
@@ -177,7 +183,7 @@ class Manifests:
         try:
             path = layout.revision_media_type(name, digest)
             noted = await self._storage.get(path, MEDIA_TYPE_LIMIT)
-        except PathUnknownError:
+        except (PathUnknownError, ObjectTooLargeError):
             return grammar.inferred_type(content) or mediatype.OCTETS
         return noted.decode("latin-1")
 
@@ -191,14 +197,17 @@ class Manifests:
 
     async def _check_references(self, name: str, manifest: Manifest) -> None:
         """Return if the repository has everything that `manifest` needs."""
-        missing: list[str] = []
-        if manifest.is_image:
-            for descriptor in (manifest.config, *manifest.layers):
-                if descriptor is not None and not await self._has(name, descriptor):
-                    missing.append(str(descriptor.digest))
-        for child in manifest.children:
-            if self._policy.needs_child(child) and not await self.exists(name, child.digest):
-                missing.append(str(child.digest))
+        needed = (manifest.config, *manifest.layers) if manifest.is_image else ()
+        missing = [
+            str(descriptor.digest)
+            for descriptor in needed
+            if descriptor is not None and not await self._has(name, descriptor)
+        ]
+        missing += [
+            str(child.digest)
+            for child in manifest.children
+            if self._policy.needs_child(child) and not await self.exists(name, child.digest)
+        ]
         if missing:
             raise ManifestBlobsUnknownError(list(dict.fromkeys(missing)))
 

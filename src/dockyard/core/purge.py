@@ -10,7 +10,7 @@ import structlog
 from dockyard.clock import Clock
 from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage import layout
-from dockyard.storage.interface import Storage
+from dockyard.storage.interface import ObjectTooLargeError, Storage
 
 
 STARTED_LIMIT: Final = 128
@@ -68,7 +68,7 @@ class Purge:
         try:
             text = (await self._storage.get(f"{path}/startedat", STARTED_LIMIT)).decode("ascii")
             started = datetime.fromisoformat(text)
-        except (PathUnknownError, ValueError):
+        except (PathUnknownError, ObjectTooLargeError, ValueError):
             if path in self._suspects:
                 self._suspects.discard(path)
                 return True

@@ -53,10 +53,13 @@ class _Repository:
     Attributes:
         stamps: of its revision directories when they were last listed, if that can be trusted.
         subjects: for each manifest the subject it names.
+        looking: held while the repository is looked at, so that of two looks at once the earlier
+            can't undo what the later one found.
     """
 
     stamps: Mapping[str, str] | None = None
     subjects: dict[Digest, Digest | None] = field(default_factory=dict)
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Referrers:
@@ -106,18 +109,22 @@ class Referrers:
         """Return what is known of a repository, after a look at which manifests it has."""
         known = self._repositories.pop(name, None) or _Repository()
         self._repositories[name] = known
-        stamps = await self._stamps(name)
-        if stamps is None or stamps != known.stamps:
-            present = await self._present(name)
-            for digest in known.subjects.keys() - present:
-                known.subjects.pop(digest, None)
-            for position, digest in enumerate(present - known.subjects.keys()):
-                await self._learn(name, digest, known)
-                if position % SLICE == SLICE - 1:
-                    await asyncio.sleep(0)
-            known.stamps = stamps if present == known.subjects.keys() else None
+        async with known.looking:
+            stamps = await self._stamps(name)
+            if stamps is None or stamps != known.stamps:
+                await self._look(name, known, stamps)
         self._forget(name)
         return known
+
+    async def _look(self, name: str, known: _Repository, stamps: Mapping[str, str] | None) -> None:
+        present = await self._present(name)
+        for digest in known.subjects.keys() - present:
+            del known.subjects[digest]
+        for position, digest in enumerate(present - known.subjects.keys()):
+            await self._learn(name, digest, known)
+            if position % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        known.stamps = stamps if present == known.subjects.keys() else None
 
     async def _learn(self, name: str, digest: Digest, known: _Repository) -> None:
         try:

@@ -1,8 +1,9 @@
 """Uploads: blobs on their way in.
 
 Everything that must survive a restart, or move to another worker, is in the storage: the bytes
-received and the time of the start. A worker keeps the hash of bytes that came through it, as a
-cache: where it is missing, the bytes are read again.
+received, the time of the start, and the digest of the bytes at the end of the last request. A
+worker keeps the hash of bytes that came through it, as a cache, and goes on with it. Where they
+came through several workers, they are read again.
 """
 
 from collections import OrderedDict
@@ -27,9 +28,12 @@ from dockyard.errors import (
 )
 from dockyard.oci.digest import DEFAULT_ALGORITHM, Digest, Hasher
 from dockyard.storage import layout
-from dockyard.storage.interface import Storage, Writer
+from dockyard.storage.interface import ObjectTooLargeError, Storage, Writer
 from dockyard.threads import in_thread
 
+
+HASHED_LIMIT: Final = 512
+"""Bytes of the note of an upload's digest, at most: a digest, a number and an epoch."""
 
 HASHERS: Final = 1024
 """Uploads whose hash a worker keeps between requests: under 1 MB, and more than any worker has in
@@ -69,13 +73,18 @@ class Uploads:
 
         Raises:
             DigestInvalidError: `algorithm` is not one we can verify.
+            StorageFullError: no room; nothing is left of it.
         """
         hasher = Hasher(algorithm)
         upload = Upload(name, str(uuid4()), algorithm)
         started = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         # The time first: a purge finds by it what a kill between the two leaves.
-        await self._storage.create(layout.upload_started(name, upload.identifier), started)
-        await self._storage.create(layout.upload_data(name, upload.identifier))
+        try:
+            await self._storage.create(layout.upload_started(name, upload.identifier), started)
+            await self._storage.create(layout.upload_data(name, upload.identifier))
+        except StorageError:
+            await self._tidy(upload)
+            raise
         self._keep(upload, hasher)
         return upload
 
@@ -101,14 +110,16 @@ class Uploads:
         """
         try:
             async with self._storage.append(self._path(upload)) as writer:
-                await self._append(upload, writer, chunks, start)
+                hasher = await self._append(upload, writer, chunks, start)
+                if hasher is not None:
+                    await self._note(upload, hasher)
                 return writer.size
         except PathUnknownError as error:
             raise UploadUnknownError(upload.identifier) from error
         except StorageBusyError as error:
             raise UploadBusyError(upload.identifier) from error
         except StorageFullError:
-            await self.cancel(upload)
+            await self._tidy(upload)
             raise
 
     async def finish(
@@ -126,7 +137,12 @@ class Uploads:
         try:
             async with self._storage.append(self._path(upload)) as writer:
                 hasher = await self._append(upload, writer, chunks, start)
-                computed = await self._digest(upload, writer, hasher, digest.algorithm)
+                if hasher is not None and hasher.algorithm == digest.algorithm:
+                    computed = hasher.digest()
+                elif (noted := await self._noted(upload, writer.size, digest)) is not None:
+                    computed = noted
+                else:
+                    computed = await self._reread(upload, writer.size, digest.algorithm)
                 _check(digest, computed)
                 await self._storage.publish(self._path(upload), layout.blob(digest))
             await self._blobs.link(upload.name, digest)
@@ -135,9 +151,23 @@ class Uploads:
         except StorageBusyError as error:
             raise UploadBusyError(upload.identifier) from error
         except (DigestMismatchError, StorageFullError):
-            await self.cancel(upload)
+            await self._tidy(upload)
             raise
         await self._tidy(upload)
+
+    async def store(self, name: str, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
+        """Make `chunks` a blob of the repository `name`; if that fails, nothing of them is left.
+
+        Raises:
+            DigestMismatchError: the bytes have another digest.
+            StorageFullError: no room.
+        """
+        upload = await self.begin(name, digest.algorithm)
+        try:
+            await self.finish(upload, digest, chunks, 0)
+        except BaseException:  # the client's leaving too: it was never told the upload's name
+            await self._tidy(upload)
+            raise
 
     async def cancel(self, upload: Upload) -> None:
         """Give an upload up, with the bytes it received.
@@ -152,11 +182,11 @@ class Uploads:
             raise UploadUnknownError(upload.identifier) from error
 
     async def _tidy(self, upload: Upload) -> None:
-        """Remove what is left of a finished upload. The blob is safe, so failing is no failure."""
+        """Remove what is left of an upload. What matters is done, so failing is no failure."""
         try:
             await self.cancel(upload)
         except UploadUnknownError:
-            pass  # someone cancelled it at the same moment
+            pass  # nothing is left, or someone cancelled it at the same moment
         except StorageError as error:
             structlog.get_logger().warning(
                 "leftover upload", upload=upload.identifier, err=str(error)
@@ -183,20 +213,33 @@ class Uploads:
             self._keep(upload, hasher)
         return hasher
 
-    async def _digest(
-        self, upload: Upload, writer: Writer, hasher: Hasher | None, algorithm: str
-    ) -> Digest:
-        """Return the digest of an upload's bytes, from `hasher` if it will do."""
-        if hasher is not None and hasher.algorithm == algorithm:
-            return hasher.digest()
-        fresh = Hasher(algorithm)
+    async def _note(self, upload: Upload, hasher: Hasher) -> None:
+        """Note the digest of what arrived, for the worker that will be asked to finish."""
+        path = layout.upload_hashed(upload.name, upload.identifier)
+        text = f"{hasher.digest()} {hasher.size} {self._storage.epoch}"
+        await self._storage.create(path, text.encode())
+
+    async def _noted(self, upload: Upload, size: int, wanted: Digest) -> Digest | None:
+        """Return the noted digest, if it is of all `size` bytes and they can't have been lost."""
+        path = layout.upload_hashed(upload.name, upload.identifier)
+        try:
+            content = await self._storage.get(path, HASHED_LIMIT)
+        except (PathUnknownError, ObjectTooLargeError):
+            return None
+        text, _, rest = content.decode("ascii", "replace").partition(" ")
+        current = rest == f"{size} {self._storage.epoch}"
+        return wanted if current and text == str(wanted) else None
+
+    async def _reread(self, upload: Upload, size: int, algorithm: str) -> Digest:
+        """Return the digest of an upload's bytes, which are read for it, in a thread."""
+        hasher = Hasher(algorithm)
         reader = await self._storage.open(self._path(upload))
         try:
-            async for chunk in reader.read(0, writer.size):
-                await in_thread(fresh.update, chunk)
+            async for chunk in reader.read(0, size):
+                await in_thread(hasher.update, chunk)
         finally:
             reader.close()
-        return fresh.digest()
+        return hasher.digest()
 
     def _keep(self, upload: Upload, hasher: Hasher) -> None:
         self._hashers[upload.identifier] = hasher

@@ -24,7 +24,8 @@ from dockyard.telemetry import RequestFacts
 
 
 _BODILESS: Final = frozenset({204, 304})
-_API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
+_WRITES: Final = frozenset({Action.PUSH, Action.DELETE})
+_API_VERSION: Final = (b"Docker-Distribution-Api-Version", b"registry/2.0")
 
 
 class RegistryApp:
@@ -32,10 +33,8 @@ class RegistryApp:
 
     def __init__(self, services: Services, routes: Sequence[Route] = ROUTES) -> None:
         settings = services.settings
-        if settings.read_only:
-            routes = [route for route in routes if route.needs not in {Action.PUSH, Action.DELETE}]
         self._services: Final = services
-        self._table: Final = Table(routes)
+        self._table: Final = Table(routes, withheld=_WRITES if settings.read_only else ())
         self._below: Final = f"{settings.prefix}v2/"
         self._common: Final[Headers] = [_API_VERSION, *_configured(settings.headers)]
 
@@ -46,12 +45,15 @@ class RegistryApp:
             response = await self._answer(scope, receive, facts)
         except ClientGoneError:
             return
-        await _send(response, scope["method"], send)
+        if response.stream is None:
+            await _send(response, scope["method"], send)
+        else:
+            await self._send_blob(response, send, facts)
 
     async def _answer(self, scope: Scope, receive: Receive, facts: RequestFacts) -> Response:
         path: str = scope["path"]
         if path == "/":
-            return Response(200, [(b"cache-control", b"no-cache")])
+            return Response(200, [(b"Cache-Control", b"no-cache")])
         if not path.startswith(self._below):
             if f"{path}/" == self._below:
                 return _moved(scope, f"{path}/")
@@ -77,6 +79,31 @@ class RegistryApp:
         except RegistryError as error:
             return _failed(error, facts)
 
+    async def _send_blob(self, response: Response, send: Send, facts: RequestFacts) -> None:
+        """Send a part of a blob; where it can't be read on, the response breaks off."""
+        assert response.stream is not None
+        blob, wanted = response.stream
+        chunks, left = blob.read(wanted.start, wanted.stop), len(wanted)
+        try:
+            try:
+                chunk = await anext(chunks, b"")  # before the head: this failure can be told
+            except StorageError as error:
+                failed = _failed(error, facts)
+                failed.headers.extend(self._common)
+                await _send(failed, "GET", send)
+                return
+            head = {"status": response.status, "headers": response.headers}
+            await send({"type": "http.response.start", **head})
+            left -= len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+            async for chunk in chunks:
+                left -= len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+        except StorageError as error:
+            _report(error, facts)
+        finally:
+            blob.close()
+
     def _elsewhere(self, scope: Scope, path: str) -> Response:
         """Answer for a path that no route has, but perhaps with or without a slash at its end."""
         other = path[:-1] if path.endswith("/") else f"{path}/"
@@ -87,7 +114,7 @@ class RegistryApp:
 
 def _configured(headers: Mapping[str, Sequence[str]]) -> Headers:
     return [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        (name.encode("latin-1"), value.encode("latin-1"))
         for name, values in headers.items()
         for value in values
     ]
@@ -98,11 +125,11 @@ def _moved(scope: Scope, path: str) -> Response:
     location = quote(path).encode() + (b"?" + query if query else b"")
     # 308 keeps the method, which 301 lets a client change; both are followed alike for GET.
     status = 301 if scope["method"] in {"GET", "HEAD"} else 308
-    return Response(status, [(b"location", location)])
+    return Response(status, [(b"Location", location)])
 
 
 def _not_allowed(match: Match, method: str) -> Response:
-    allow: Headers = [(b"allow", ", ".join(sorted(match.methods)).encode())]
+    allow: Headers = [(b"Allow", ", ".join(sorted(match.methods)).encode())]
     if method == "OPTIONS":
         return Response(200, allow)
     return plain(405, "Method not allowed\n", allow)
@@ -116,36 +143,28 @@ def _note(facts: RequestFacts, parameters: Mapping[str, str]) -> None:
 
 
 def _failed(error: RegistryError, facts: RequestFacts) -> Response:
-    response, code = render(error), failure_of(error).code
+    _report(error, facts)
+    return render(error)
+
+
+def _report(error: RegistryError, facts: RequestFacts) -> None:
+    """Note a failure for the log's line about the request; log at once what is our fault."""
+    code = failure_of(error).code
     facts.code, facts.message, facts.detail = code, MESSAGES[code], str(error)
     if isinstance(error, StorageError):
         structlog.get_logger().error(
             "storage failed", err=str(error), cause=repr(error.__cause__), request=facts.id
         )
-    return response
 
 
 async def _send(response: Response, method: str, send: Send) -> None:
     headers = response.headers
-    if response.stream is None:
-        body = b"" if method == "HEAD" else response.body
-        if response.status not in _BODILESS and not _has_length(headers):
-            headers.append((b"content-length", str(len(response.body)).encode()))
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return
-    blob, wanted = response.stream
-    try:
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        left = len(wanted)
-        if not left:
-            await send({"type": "http.response.body", "body": b""})
-        async for chunk in blob.read(wanted.start, wanted.stop):
-            left -= len(chunk)
-            await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
-    finally:
-        blob.close()
+    body = b"" if method == "HEAD" else response.body
+    if response.status not in _BODILESS and not _has_length(headers):
+        headers.append((b"Content-Length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _has_length(headers: Headers) -> bool:
-    return any(name == b"content-length" for name, _ in headers)
+    return any(name == b"Content-Length" for name, _ in headers)

@@ -17,28 +17,28 @@ async def get(services: Services, request: Request) -> Response:
     digest = Digest.parse(request.parameters["digest"])
     blob = await services.blobs.open(request.parameters["name"], digest)
     headers: Headers = [
-        (b"docker-content-digest", str(digest).encode()),
-        (b"etag", f'"{digest}"'.encode()),
-        (b"cache-control", CACHE_CONTROL),
-        (b"accept-ranges", b"bytes"),
+        (b"Docker-Content-Digest", str(digest).encode()),
+        (b"Etag", f'"{digest}"'.encode()),
+        (b"Cache-Control", CACHE_CONTROL),
+        (b"Accept-Ranges", b"bytes"),
     ]
     if is_known(request, digest):
         blob.close()
         return Response(304, headers)
-    headers.append((b"content-type", b"application/octet-stream"))
+    headers.append((b"Content-Type", b"application/octet-stream"))
     if request.method == "HEAD":
         blob.close()
-        return Response(200, [*headers, (b"content-length", str(blob.size).encode())])
+        return Response(200, [*headers, (b"Content-Length", str(blob.size).encode())])
     wanted = parse_download(_range(request, digest), blob.size)
     if wanted is None:
-        headers.append((b"content-length", str(blob.size).encode()))
+        headers.append((b"Content-Length", str(blob.size).encode()))
         return Response(200, headers, stream=(blob, range(blob.size)))
     if not wanted:
         blob.close()
-        return Response(416, [(b"content-range", f"bytes */{blob.size}".encode())])
-    headers.append((b"content-length", str(len(wanted)).encode()))
+        return Response(416, [(b"Content-Range", f"bytes */{blob.size}".encode())])
+    headers.append((b"Content-Length", str(len(wanted)).encode()))
     described = f"bytes {wanted.start}-{wanted.stop - 1}/{blob.size}"
-    headers.append((b"content-range", described.encode()))
+    headers.append((b"Content-Range", described.encode()))
     return Response(206, headers, stream=(blob, wanted))
 
 
@@ -53,7 +53,7 @@ async def delete(services: Services, request: Request) -> Response:
 
 def is_known(request: Request, digest: Digest) -> bool:
     """Return whether the client says that it has the content already (RFC 9110, 13.1.2)."""
-    header = request.header("if-none-match")
+    header = request.listed("if-none-match")
     if header is None:
         return False
     tags = parse_tags(header)

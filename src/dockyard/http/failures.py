@@ -161,7 +161,7 @@ def _envelope(items: list[dict[str, object]]) -> bytes:
 
 
 def _headers(error: errors.RegistryError) -> Headers:
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"Content-Type", b"application/json")]
     if isinstance(error, errors.OffsetMismatchError):
-        headers.append((b"range", render_progress(error.expected).encode()))
+        headers.append((b"Range", render_progress(error.expected).encode()))
     return headers

@@ -17,7 +17,7 @@ CATALOG_PAGE = 100
 
 async def base(_services: Services, _request: Request) -> Response:
     """Say that this is a registry."""
-    return Response(200, [(b"content-type", b"application/json")], b"{}")
+    return Response(200, [(b"Content-Type", b"application/json")], b"{}")
 
 
 async def catalog(services: Services, request: Request) -> Response:
@@ -68,10 +68,10 @@ async def referrers(services: Services, request: Request) -> Response:
     if more:
         link = [("last", str(found[-1].manifest.digest)), ("n", str(limit))]
         link += [("artifactType", wanted)] if wanted else []
-    headers: Headers = [(b"oci-filters-applied", b"artifactType")] if wanted else []
+    headers: Headers = [(b"OCI-Filters-Applied", b"artifactType")] if wanted else []
     response = _json(services, f"v2/{name}/referrers/{digest}", body, link)
-    kept = [pair for pair in response.headers if pair[0] != b"content-type"]
-    content_type = (b"content-type", mediatype.OCI_INDEX.encode())
+    kept = [pair for pair in response.headers if pair[0] != b"Content-Type"]
+    content_type = (b"Content-Type", mediatype.OCI_INDEX.encode())
     return Response(200, [content_type, *headers, *kept], response.body)
 
 
@@ -92,9 +92,9 @@ def _json(
     services: Services, path: str, body: dict[str, object], link: list[tuple[str, str]]
 ) -> Response:
     """Return `body` as JSON, with a ``Link`` to the next page if there are parameters for one."""
-    headers: Headers = [(b"content-type", b"application/json")]
+    headers: Headers = [(b"Content-Type", b"application/json")]
     if link:
         address = render_next(f"{services.settings.prefix}{path}", link)
-        headers.append((b"link", address.encode("latin-1")))
+        headers.append((b"Link", address.encode("latin-1")))
     content = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
     return Response(200, headers, content.encode("utf-8", "replace") + b"\n")

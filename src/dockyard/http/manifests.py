@@ -37,13 +37,13 @@ async def get(services: Services, request: Request) -> Response:
     stored = await _negotiate(services, request, stored, by_tag=by_tag)
     text = str(stored.digest)
     headers: Headers = [
-        (b"docker-content-digest", text.encode()),
-        (b"etag", f'"{text}"'.encode()),
+        (b"Docker-Content-Digest", text.encode()),
+        (b"Etag", f'"{text}"'.encode()),
     ]
     if is_known(request, stored.digest):
         return Response(304, headers)
-    headers.append((b"content-type", stored.media_type.encode("latin-1", "replace")))
-    headers.append((b"content-length", str(len(stored.content)).encode()))
+    headers.append((b"Content-Type", stored.media_type.encode("latin-1", "replace")))
+    headers.append((b"Content-Length", str(len(stored.content)).encode()))
     return Response(200, headers, stored.content)
 
 
@@ -65,12 +65,12 @@ async def put(services: Services, request: Request) -> Response:
     )
     digest, manifest = await services.manifests.put(push)
     headers: Headers = [
-        (b"location", services.location(request, f"v2/{name}/manifests/{digest}")),
-        (b"docker-content-digest", str(digest).encode()),
-        *((b"oci-tag", tag.encode()) for tag in tags),
+        (b"Location", services.location(request, f"v2/{name}/manifests/{digest}")),
+        (b"Docker-Content-Digest", str(digest).encode()),
+        *((b"OCI-Tag", tag.encode()) for tag in tags),
     ]
     if manifest.subject is not None:
-        headers.append((b"oci-subject", str(manifest.subject.digest).encode()))
+        headers.append((b"OCI-Subject", str(manifest.subject.digest).encode()))
     return Response(201, headers)
 
 
@@ -83,7 +83,7 @@ async def delete(services: Services, request: Request) -> Response:
         await services.manifests.delete(name, Digest.parse(reference))
     else:
         await services.tags.delete(name, reference)
-    return Response(202)
+    return Response(202, [(b"Content-Type", b"text/plain; charset=utf-8")])
 
 
 async def _negotiate(
@@ -128,7 +128,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _condition(request: Request) -> Condition:
-    match, none_match = request.header("if-match"), request.header("if-none-match")
+    match, none_match = request.listed("if-match"), request.listed("if-none-match")
     if match is None and none_match is None:
         return UNCONDITIONAL
     return Condition(

@@ -1,5 +1,6 @@
 """A request as handlers see it, and what they answer."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -18,6 +19,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 QUERY_FIELDS: Final = 512
 """Fields of a query, at most: far more than the tags one request may name."""
+
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -63,6 +66,11 @@ class Request:
         wanted = name.encode("latin-1")
         return [value.decode("latin-1") for key, value in self._headers if key == wanted]
 
+    def listed(self, name: str) -> str | None:
+        """Return the list in all headers called `name`, or `None`. Source: RFC 9110, 5.3."""
+        lines = self.headers(name)
+        return ", ".join(lines) if lines else None
+
     def query(self, name: str) -> str | None:
         """Return the first value of the query's field `name`, or `None`."""
         values = self.queries(name)
@@ -88,7 +96,7 @@ class Request:
     def content_length(self) -> int | None:
         """Bytes the body will have, if the client says; the server has checked the syntax."""
         text = self.header("content-length")
-        return int(text) if text is not None and text.isdigit() else None
+        return int(text) if text is not None and _LENGTH.fullmatch(text) else None
 
     @property
     def base_url(self) -> str:
@@ -118,7 +126,7 @@ class Response:
 
     Attributes:
         status: the status.
-        headers: names in lower case.
+        headers: names are spelled as Go spells them, since scripts match them so.
         body: the body; it is not sent in answer to HEAD, but its length is.
         stream: a blob and the half-open range of it to send instead of `body`.
     """
@@ -134,8 +142,8 @@ def plain(status: int, text: str, headers: Headers | None = None) -> Response:
     return Response(
         status,
         [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"x-content-type-options", b"nosniff"),
+            (b"Content-Type", b"text/plain; charset=utf-8"),
+            (b"X-Content-Type-Options", b"nosniff"),
             *(headers or []),
         ],
         text.encode(),

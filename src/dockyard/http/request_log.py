@@ -14,24 +14,31 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
-from structlog.typing import FilteringBoundLogger
-
+from dockyard.http.messages import Message, Receive, Scope, Send
 from dockyard.telemetry import FACTS, Lines, RequestFacts, logger
 
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
-Observer: TypeAlias = Callable[[Scope, int, int, int], None]
-"""Is told each finished request: scope, status, bytes of the body, nanoseconds."""
+
+
+class Observer(Protocol):
+    """Is told of each request."""
+
+    def began(self, scope: Scope) -> None:
+        """Note that a request has begun."""
+        ...
+
+    def completed(self, scope: Scope, status: int, written: int, nanoseconds: int) -> None:
+        """Note that a request has ended, after so many bytes of body and so much time."""
+        ...
+
 
 CLIENT_CLOSED: Final = 499
 """The status logged, never sent, when the client went away first. Source: nginx, distribution."""
@@ -57,7 +64,9 @@ def client_address(headers: Iterable[Header], peer: tuple[str, int] | None) -> s
     for claim in (forwarded.split(b",", 1)[0], real):
         if claim and (address := _parse_address(claim)):
             return address
-    return f"{peer[0]}:{peer[1]}" if peer else ""
+    if peer is None:
+        return ""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 
 def _parse_address(claim: bytes) -> str | None:
@@ -98,10 +107,17 @@ class RequestLog:
         facts = RequestFacts(f"{self._prefix}{next(self._count):012x}")
         scope[FACTS] = facts
         channel = _Channel(facts, receive, send)
+        if self._observer is not None:
+            self._observer.began(scope)
         try:
             await self._application(scope, channel.receive, channel.send)
-            if not channel.complete and not channel.client_gone:
-                raise RuntimeError("the application did not finish its response")
+            # Without a code: the application did not say itself why its response broke off.
+            if not (channel.complete or channel.client_gone or facts.code):
+                await self._answer_unknown(channel, RuntimeError("no complete response"))
+        except CancelledError:
+            facts.code, facts.message = "UNAVAILABLE", "service unavailable"
+            facts.detail = "the service stopped before the request was answered"
+            raise
         except Exception as error:  # noqa: BLE001 -- the one place that must catch whatever it is
             if not channel.client_gone:
                 await self._answer_unknown(channel, error)
@@ -145,7 +161,7 @@ class RequestLog:
             if self._access is not None:
                 self._access.write(self._combined(scope, channel, fields, remote))
         if self._observer is not None:
-            self._observer(scope, status, channel.written, duration)
+            self._observer.completed(scope, status, channel.written, duration)
 
     def _log_failure(self, completion: dict[str, Any], channel: "_Channel") -> None:
         facts, status = channel.facts, channel.final_status
@@ -163,12 +179,20 @@ class RequestLog:
         self, scope: Scope, channel: "_Channel", fields: dict[bytes, bytes], remote: str
     ) -> str:
         peer = scope.get("client")
-        host = peer[0] if peer and remote.startswith(f"{peer[0]}:") else remote
+        host = peer[0] if peer and remote.endswith(f":{peer[1]}") else remote
+        values = [
+            channel.facts.user or "-",
+            _uri(scope),
+            _latin(fields.get(b"referer")) or "",
+            _latin(fields.get(b"user-agent")) or "",
+        ]
+        if _SAFE.fullmatch("".join(values)) is None:
+            values = [_escape(value) for value in values]
+        user, uri, referer, agent = values
         return (
-            f"{host or '-'} - {_escape(channel.facts.user or '-')} [{self._stamp.render()}] "
-            f'"{scope["method"]} {_escape(_uri(scope))} HTTP/{scope["http_version"]}" '
-            f"{channel.final_status} {channel.written} "
-            f'"{_text(fields.get(b"referer"))}" "{_text(fields.get(b"user-agent"))}"'
+            f"{host or '-'} - {user} [{self._stamp.render()}] "
+            f'"{scope["method"]} {uri} HTTP/{scope["http_version"]}" '
+            f'{channel.final_status} {channel.written} "{referer}" "{agent}"'
         )
 
 
@@ -181,8 +205,8 @@ class _Channel:
         "began",
         "client_gone",
         "complete",
-        "content_type",
         "facts",
+        "headers",
         "status",
         "written",
     )
@@ -193,15 +217,15 @@ class _Channel:
         self.facts = facts
         self.began = time.monotonic_ns()
         self.status = 0  # until a response has begun
-        self.content_type = b""
+        self.headers: Iterable[Header] = ()
         self.written = 0
         self.complete = False
         self.client_gone = False
 
     @property
     def final_status(self) -> int:
-        """The status to log."""
-        return CLIENT_CLOSED if self.client_gone else self.status or 500
+        """The status to log; without an answer it is because the service stopped."""
+        return CLIENT_CLOSED if self.client_gone else self.status or 503
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -212,10 +236,10 @@ class _Channel:
     async def send(self, message: Message) -> None:
         try:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), (b"x-request-id", self.facts.id.encode())]
+                headers = [*message.get("headers", ()), (b"X-Request-Id", self.facts.id.encode())]
                 await self._send({**message, "headers": headers})
-                self.status = message["status"]
-                self.content_type = dict(headers).get(b"content-type", b"")
+                self.status = int(message["status"])
+                self.headers = headers
             else:
                 await self._send(message)
                 self.written += len(message.get("body", b""))
@@ -243,12 +267,15 @@ class _Stamp:
         return self._text
 
 
-_MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS: Final = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
 """Not by `strftime`, which follows the locale."""
 
 _QUIET: Final = {CLIENT_CLOSED: logging.INFO, 401: logging.WARNING}
 
-_SAFE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
+_SAFE: Final = re.compile(rf"[\x20-\x21\x23-\x5b\x5d-\x7e]{{0,{_COMBINED_LIMIT}}}")
 
 
 def _remote_address(scope: Scope, fields: dict[bytes, bytes]) -> str:
@@ -269,10 +296,10 @@ def _completion(
         "http.request.id": facts.id,
         "http.request.method": scope["method"],
         "http.request.referer": _latin(fields.get(b"referer")),
-        "http.request.remoteaddr": remote,
+        "http.request.remoteaddr": remote or None,
         "http.request.uri": _uri(scope),
         "http.request.useragent": _latin(fields.get(b"user-agent")),
-        "http.response.contenttype": _latin(channel.content_type),
+        "http.response.contenttype": _content_type(channel.headers),
         "http.response.duration": render_duration(duration),
         "http.response.status": channel.final_status,
         "http.response.written": channel.written,
@@ -281,7 +308,14 @@ def _completion(
         "vars.reference": facts.reference,
         "vars.uuid": facts.uuid,
     }
-    return {key: value for key, value in completion.items() if value is not None and value != ""}
+    return {key: value for key, value in completion.items() if value is not None}
+
+
+def _content_type(headers: Iterable[Header]) -> str | None:
+    for name, value in headers:
+        if len(name) == len(b"content-type") and name.lower() == b"content-type":
+            return value.decode("latin-1")
+    return None
 
 
 def render_duration(nanoseconds: int) -> str:
@@ -302,14 +336,9 @@ def _latin(value: bytes | None) -> str | None:
     return value.decode("latin-1") if value else None
 
 
-def _text(value: bytes | None) -> str:
-    return _escape(value.decode("latin-1")) if value else ""
-
-
 def _escape(value: str) -> str:
+    r"""Return `value` with everything that is not plain text in Apache's ``\\xhh`` form."""
     value = value[:_COMBINED_LIMIT]
-    if _SAFE.fullmatch(value):
-        return value
     return "".join(
         character if _SAFE.fullmatch(character) else f"\\x{ord(character):02x}"
         for character in value

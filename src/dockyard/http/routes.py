@@ -3,7 +3,7 @@
 Access is a column of the table: it has no default, so a route without it does not type-check.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
@@ -100,12 +100,17 @@ class _Template:
 
 
 class Table:
-    """Finds the routes of a path. A path that no route has is not there at all."""
+    """Finds the routes of a path. A path that no route has is not there at all.
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    A path whose routes all need a withheld action is there, without a method.
+    """
+
+    def __init__(self, routes: Sequence[Route], withheld: Collection[Action] = ()) -> None:
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
-            by_path.setdefault(route.path, {})[route.method] = route
+            methods = by_path.setdefault(route.path, {})
+            if route.needs not in withheld:
+                methods[route.method] = route
         self._fixed = {
             path.removeprefix("v2/"): methods
             for path, methods in by_path.items()
@@ -114,12 +119,17 @@ class Table:
         self._templates = tuple(
             _template(path, methods) for path, methods in by_path.items() if "{name}" in path
         )
+        self._directories = tuple(
+            template.middle for template in self._templates if not template.last
+        )
 
     def find(self, path: str) -> Match | None:
         """Return the routes of `path`, which begins below ``/v2/``, or `None`."""
         fixed = self._fixed.get(path)
         if fixed is not None:
             return Match(fixed, {})
+        if path.endswith(self._directories):
+            return None  # the slash is missing; without it, ``uploads`` would be a digest
         head, _, last = path.rpartition("/")
         for template in self._templates:
             if not head.endswith(template.middle):

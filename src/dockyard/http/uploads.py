@@ -26,13 +26,12 @@ async def begin(services: Services, request: Request) -> Response:
     promised = request.query("digest")
     if promised is not None and mount is None:
         digest = Digest.parse(promised)
-        upload = await services.uploads.begin(name, digest.algorithm)
-        await services.uploads.finish(upload, digest, request.chunks(), 0)
+        await services.uploads.store(name, digest, request.chunks())
         return _created(services, request, name, digest)
     algorithm = request.query("digest-algorithm") or DEFAULT_ALGORITHM
     upload = await services.uploads.begin(name, algorithm)
     headers = _progress(services, request, upload, 0)
-    headers.append((b"oci-chunk-min-length", CHUNK_MIN_LENGTH))
+    headers.append((b"OCI-Chunk-Min-Length", CHUNK_MIN_LENGTH))
     return Response(202, headers)
 
 
@@ -96,9 +95,9 @@ def _progress(services: Services, request: Request, upload: Upload, size: int) -
     state = UploadState(upload.identifier, size, upload.algorithm)
     path = f"v2/{upload.name}/blobs/uploads/{state.render()}"
     return [
-        (b"location", services.location(request, path)),
-        (b"range", render_progress(size).encode()),
-        (b"docker-upload-uuid", upload.identifier.encode()),
+        (b"Location", services.location(request, path)),
+        (b"Range", render_progress(size).encode()),
+        (b"Docker-Upload-Uuid", upload.identifier.encode()),
     ]
 
 
@@ -106,7 +105,7 @@ def _created(services: Services, request: Request, name: str, digest: Digest) ->
     return Response(
         201,
         [
-            (b"location", services.location(request, f"v2/{name}/blobs/{digest}")),
-            (b"docker-content-digest", str(digest).encode()),
+            (b"Location", services.location(request, f"v2/{name}/blobs/{digest}")),
+            (b"Docker-Content-Digest", str(digest).encode()),
         ],
     )

@@ -88,10 +88,10 @@ def parse(content: bytes, content_type: str = "") -> Manifest:
         ManifestInvalidError: it can't be read, contradicts itself, or has no type at all.
     """
     given = mediatype.without_parameters(content_type)
-    if given in mediatype.UNSPECIFIC:
+    if given in mediatype.UNSPECIFIC or not mediatype.is_media_type(given):
         given = ""
     body = _load_lenient(content) if _is_foreign(given) else _load(content)
-    declared = _text(body, "mediaType")
+    declared = _declared(body)
     if (
         declared in mediatype.SCHEMA1
         or given in mediatype.SCHEMA1
@@ -133,7 +133,14 @@ def declared_type(content: bytes) -> str:
     declared = body.get("mediaType")
     if declared in mediatype.SCHEMA1 or body.get("schemaVersion") == 1:
         raise ManifestInvalidError(SCHEMA1_REMEDY)
-    return declared if isinstance(declared, str) else ""
+    return declared if isinstance(declared, str) and mediatype.is_media_type(declared) else ""
+
+
+def _declared(body: Json) -> str:
+    declared = _text(body, "mediaType")
+    if declared and not mediatype.is_media_type(declared):
+        raise ManifestInvalidError(f"the manifest's mediaType {declared!r} is not a media type")
+    return declared
 
 
 def inferred_type(content: bytes) -> str:

@@ -1,5 +1,6 @@
 """Media types of manifests, configurations and layers."""
 
+import re
 from typing import Final
 
 
@@ -44,6 +45,17 @@ UNSPECIFIC: Final = frozenset(
     }
 )
 """Content types of a request that say nothing of the manifest: what tools send unasked."""
+
+
+_GRAMMAR: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+)
+"""Source: RFC 6838, section 4.2."""
+
+
+def is_media_type(text: str) -> bool:
+    """Return whether `text` is a media type without parameters, fit to be sent in a header."""
+    return _GRAMMAR.fullmatch(text) is not None
 
 
 def without_parameters(text: str) -> str:

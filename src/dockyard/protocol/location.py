@@ -13,7 +13,8 @@ from typing import Final
 
 
 _STATE: Final = re.compile(
-    r"(?P<identifier>[0-9a-f-]{36})(?:\.(?P<offset>\d{1,18})(?:\.(?P<algorithm>sha256|sha512))?)?"
+    r"(?P<identifier>[0-9a-f-]{36})(?:\.(?P<offset>\d{1,18})(?:\.(?P<algorithm>sha256|sha512))?)?",
+    re.ASCII,
 )
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._~:\[\]-]{1,260}")

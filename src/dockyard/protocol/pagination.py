@@ -23,5 +23,7 @@ def parse_size(text: str | None) -> int | None:
 
 def render_next(path: str, parameters: list[tuple[str, str]]) -> str:
     """Return the ``Link`` that leads to the next page."""
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters)
+    query = "&".join(
+        f"{name}={quote(value, safe='', errors='surrogateescape')}" for name, value in parameters
+    )
     return f'<{path}?{query}>; rel="next"'

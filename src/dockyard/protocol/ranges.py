@@ -17,7 +17,7 @@ from dockyard.errors import RangeInvalidError
 
 
 _CHUNK: Final = re.compile(
-    r"(?:bytes[ =])?(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:/(?:\d{1,18}|\*))?"
+    r"(?:bytes[ =])?(?P<first>\d{1,18})-(?P<last>\d{1,18})(?:/(?:\d{1,18}|\*))?", re.ASCII
 )
 _DOWNLOAD: Final = re.compile(r"bytes=[ \t]*(?P<first>\d{0,18})-(?P<last>\d{0,18})[ \t]*", re.ASCII)
 

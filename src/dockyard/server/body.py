@@ -86,6 +86,11 @@ class ChunkedDecoder:
         """Return None: a chunked body does not say."""
         return None
 
+    @property
+    def remembered(self) -> int:
+        """Bytes kept from one packet to the next: at most the longest line's."""
+        return len(self._line)
+
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Return the pieces of the body in `data`, and what of `data` lies behind its end.
 

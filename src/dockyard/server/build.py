@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,10 @@ FIRST_PURGE: Final = timedelta(hours=1)
 """The first purge comes at a random time within this, so that replicas started together don't all
 walk the tree at once. Source: distribution v3.1.1, handlers/app.go."""
 
+THREADS: Final = 32
+"""Threads of a worker that wait for the disk: syncs of 32 pushes go to it together, and it can
+order them. Python's default is four more than there are cores, too few for waiting."""
+
 PURGER_PATIENCE: Final = timedelta(minutes=1)
 """How often a worker looks whether the one that purges is gone."""
 
@@ -52,7 +57,9 @@ class Registry:
         await self._app(scope, receive, send)
 
     async def start(self) -> None:
-        """Start the jobs."""
+        """Start the jobs, and the threads that wait for the disk."""
+        executor = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
+        asyncio.get_running_loop().set_default_executor(executor)
         if self._purging is not None:
             self._job = asyncio.create_task(self._purging.run(), name="upload purging")
 

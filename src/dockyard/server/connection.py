@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
 
 
+_MAPPED: Final = "::ffff:"
+"""What a socket for both families puts before the address of an IPv4 client."""
+
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 
 
@@ -78,6 +81,7 @@ class Connection(HttpToolsProtocol):
         self._phase = Phase.IDLE
         self._deadline = math.inf
         self._pending = b""  # received and not yet looked at
+        self._ended = False  # the client will send nothing more
         self._framing_fields: list[Field] = []
         self._keep_alive = False
         self._exchange: Exchange | None = None
@@ -92,15 +96,25 @@ class Connection(HttpToolsProtocol):
         """The ``Date`` field of this second, with its line end."""
         return self._state.date_line
 
+    @property
+    def pending(self) -> int:
+        """Bytes received and not yet looked at."""
+        return len(self._pending)
+
     # What the transport calls.
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is not None and self.client[0].startswith(_MAPPED):
+            self.client = (self.client[0].removeprefix(_MAPPED), self.client[1])
         self._progress = self.loop.time()
         self._deadline = self._progress + self._limits.head_seconds
-        if len(self.connections) > self._limits.connections:
+        if len(self.connections) > 2 * self._limits.connections:
+            transport.abort()  # not even room to say so
+        elif len(self.connections) > self._limits.connections:
             self._refuse(RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"))
+            self._deadline = self._progress + self._limits.overload_seconds
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,15 +125,14 @@ class Connection(HttpToolsProtocol):
 
     @override
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the way back open if a whole request awaits its answer (``nc -N``)."""
-        exchange = self._exchange
-        if exchange is None or self._phase is not Phase.EXCHANGE:
-            return False
-        if exchange.body_complete:
-            exchange.keep_alive = False
+        """Keep the way back open while whole requests await their answers (``nc -N``)."""
+        self._ended = True
+        if self._phase is Phase.EXCHANGE and self._exchange is not None:
+            if not self._exchange.body_complete:
+                self._exchange.disconnect()
+                return False
             return True
-        exchange.disconnect()
-        return False
+        return self._phase is Phase.IDLE and bool(self._pending)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -192,7 +205,9 @@ class Connection(HttpToolsProtocol):
         if refusal := grammar.refusal_of_incomplete(data, self._limits):
             raise refusal
         self._pending = data
-        if self._phase is Phase.IDLE:
+        if self._ended:
+            self.transport.close()
+        elif self._phase is Phase.IDLE:
             self._phase = Phase.HEAD
             self._deadline = self.loop.time() + self._limits.head_seconds
 
@@ -287,7 +302,9 @@ class Connection(HttpToolsProtocol):
     def _await_request(self) -> None:
         self._phase = Phase.IDLE
         self._deadline = self.loop.time() + self._limits.idle_seconds
-        if self._pending:
+        if self._ended and not self._pending:
+            self.transport.close()
+        elif self._pending:
             # Not at once: a client that pipelines must not starve the others, nor the stack.
             self.loop.call_soon(self._take_pending)
 
@@ -306,20 +323,20 @@ class Connection(HttpToolsProtocol):
         logger().info(
             "request refused",
             **{
-                "http.request.remoteaddr": ":".join(map(str, self.client or ())),
+                "http.request.remoteaddr": "{}:{}".format(*self.client) if self.client else "",
                 "http.response.status": refused.status.value,
                 "err.detail": refused.reason,
             },
         )
         if exchange is not None and exchange.started:
-            (self.transport.abort if exchange.ends_by_close else self.transport.close)()
+            exchange.cut_off()
             return
         text = refused.reason.encode("ascii") + b"\n"
         self.transport.write(
             STATUS_LINE[refused.status]
             + self.date_line
-            + b"content-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(text), text)
+            + b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(text), text)
         )
         self._linger()
 

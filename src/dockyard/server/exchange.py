@@ -1,6 +1,8 @@
 """One request and its response, as ASGI sees them."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
@@ -25,11 +27,14 @@ More costs more than a new connection: then the response says ``Connection: clos
 _JOIN_BYTES: Final = 16 << 10
 """Up to this size one copy is cheaper than one more entry in the kernel's vector."""
 
+_RESET: Final = struct.pack("ii", 1, 0)
+"""For SO_LINGER: on, no seconds. Closing then resets. Source: socket(7)."""
+
 _BODILESS: Final = frozenset((HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED))
 
 _HEAD_END: Final = {
-    (chunked, keep_alive): (b"transfer-encoding: chunked\r\n" if chunked else b"")
-    + (b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    (chunked, keep_alive): (b"Transfer-Encoding: chunked\r\n" if chunked else b"")
+    + (b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
     for chunked in (False, True)
     for keep_alive in (False, True)
 }
@@ -97,10 +102,19 @@ class Exchange:
         """Whether the whole request body has arrived."""
         return self._decoder is None or self._decoder.complete
 
-    @property
-    def ends_by_close(self) -> bool:
-        """Whether the client can only tell the response's end from the connection's end."""
-        return self.started and not self._chunked and self._unsent is None
+    def cut_off(self) -> None:
+        """End the connection within the response, so that the client notices.
+
+        Where the client can only tell the response's end from the connection's end, that end
+        must not look like an orderly one: the connection is reset.
+        """
+        transport = self._owner.transport
+        if not self._chunked and self._unsent is None:
+            held = transport.get_extra_info("socket")
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        else:
+            transport.close()
 
     def take_body(self, pieces: list[bytes]) -> None:
         """Hand what arrived of the body to the application. Dropped once it has answered."""
@@ -138,14 +152,13 @@ class Exchange:
             self.complete = True  # the connection is ended by who noticed it
             return
         if self.started:
-            # A response whose end is the connection's end would look whole after a clean close.
-            (owner.transport.abort if self.ends_by_close else owner.transport.close)()
             self.complete = True
+            self.cut_off()
             return
         text = b"Internal Server Error\n"
         owner.transport.write(
-            STATUS_LINE[500] + owner.date_line + b"content-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(text) + text
+            STATUS_LINE[500] + owner.date_line + b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(text) + text
         )
         self._complete()
 
@@ -161,7 +174,8 @@ class Exchange:
         while not (self._pieces or self.disconnected or self.complete):
             if self.body_complete and not self._final_sent:
                 break
-            self._owner.flow.resume_reading()
+            if not self.body_complete:
+                self._owner.flow.resume_reading()
             self._arrived = event = asyncio.Event()
             await event.wait()
             self._arrived = None

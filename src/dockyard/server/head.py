@@ -31,7 +31,7 @@ _HEAD: Final = re.compile(
 _REQUEST_LINE: Final = re.compile(rb"[A-Z][A-Z\-]{0,23} [\x21-\x22\x24-\x7e]+ HTTP/(\d)\.(\d)\r\n")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
 _HOST: Final = re.compile(
-    rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9\-._~]+)?\])(?::\d{0,5})?"
+    rb"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9\-._~]+)?\])(?::\d{0,5})?"
 )
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)([^?]*)(\?.*)?", re.IGNORECASE)
 

@@ -33,7 +33,9 @@ class ConnectionLimits:
         stall_seconds: a response of which the client takes not one byte for this long is given
             up. A pull that is paused for five minutes is legal and seen in practice (a busy disk);
             clients whose machine is gone are found by TCP keep-alive within three.
-        connections: most connections of the service; one more is answered 503 and closed.
+        connections: most connections of the service; one more is answered 503 and closed. As
+            many again may be on their way out so; beyond that connections are closed unanswered.
+        overload_seconds: how long one that was answered so may take to read it.
         sweep_seconds: how often the deadlines are looked at; they are met this exactly.
     """
 
@@ -51,4 +53,5 @@ class ConnectionLimits:
     linger_bytes: int = 64 << 20
     stall_seconds: float = 900.0
     connections: int = 10_000
+    overload_seconds: float = 1.0
     sweep_seconds: float = 1.0

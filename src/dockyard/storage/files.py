@@ -21,12 +21,12 @@ _SIZE: Final = b"user.dockyard.size"
 class FileReader:
     """See `dockyard.storage.interface.Reader`."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
+    def __init__(self, descriptor: int, path: str, size: int) -> None:
         self._descriptor = descriptor
         self._path: Final = path
         self._page = bytearray(1)
         self._may_wait = False
-        self.size: Final = os.fstat(descriptor).st_size
+        self.size: Final = size
 
     @property
     def recorded_size(self) -> int | None:

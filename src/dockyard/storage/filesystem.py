@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,7 +25,7 @@ from dockyard.errors import (
     StorageFullError,
 )
 from dockyard.storage.files import FileReader, FileWriter, sync_directory
-from dockyard.storage.interface import Entry
+from dockyard.storage.interface import Entry, ObjectTooLargeError
 from dockyard.threads import in_thread
 
 
@@ -54,6 +55,11 @@ KNOWN_DIRECTORIES: Final = 8192
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MISSING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_GONE: Final = (FileNotFoundError,)
+"""What a write takes for missing: a file where a directory should be is trouble instead."""
+
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Flags to read by. `os.O_NONBLOCK` is for what is no file: opening a FIFO would wait forever."""
 
 
 class FilesystemStorage:
@@ -64,29 +70,40 @@ class FilesystemStorage:
         self._tmp: Final = f"{self._root}/{PRIVATE}/tmp"  # noqa: S108 -- ours, not the machine's
         self._locks: Final = f"{self._root}/{PRIVATE}/locks"
         self._named: Final[set[str]] = set()
+        self._root_is_named = False
+        self._epoch: Final = _boot()
+
+    @property
+    def epoch(self) -> str:
+        """See `Storage.epoch`: what is in the page cache ends with the machine's boot."""
+        return self._epoch
 
     async def get(self, path: str, limit: int) -> bytes:
         """See `Storage.get`. Read at once, without a thread: links and manifests are small."""
         with _translating(path):
-            descriptor = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._root}/{path}", _READ)
             try:
                 content = os.read(descriptor, limit + 1)
             finally:
                 os.close(descriptor)
         if len(content) > limit:
-            raise StorageError(f"{path} has more than {limit} bytes")
+            raise ObjectTooLargeError(path, limit)
         return content
 
     async def put(self, path: str, content: bytes) -> None:
         """See `Storage.put`."""
-        with _translating(path):
+        with _translating(path, missing=_GONE):
             await in_thread(self._put, path, content)
 
     async def open(self, path: str) -> FileReader:
         """See `Storage.open`."""
         with _translating(path):
-            descriptor = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
-        return FileReader(descriptor, path)
+            descriptor = os.open(f"{self._root}/{path}", _READ)
+            status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise PathUnknownError(path)
+        return FileReader(descriptor, path, status.st_size)
 
     @asynccontextmanager
     async def append(self, path: str) -> AsyncGenerator[FileWriter]:
@@ -105,9 +122,9 @@ class FilesystemStorage:
     async def create(self, path: str, content: bytes = b"") -> None:
         """See `Storage.create`."""
         full = f"{self._root}/{path}"
-        with _translating(path):
+        with _translating(path, missing=_GONE):
             os.makedirs(os.path.dirname(full), exist_ok=True)  # noqa: PTH103, PTH120 -- hot
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             descriptor = os.open(full, flags, 0o666)
             try:
                 os.write(descriptor, content)
@@ -116,13 +133,16 @@ class FilesystemStorage:
 
     async def publish(self, source: str, target: str) -> None:
         """See `Storage.publish`."""
-        with _translating(source):
+        with _translating(source, missing=_GONE):
             await in_thread(self._publish, source, target)
 
     async def size(self, path: str) -> int:
         """See `Storage.size`."""
         with _translating(path):
-            return os.stat(f"{self._root}/{path}").st_size  # noqa: PTH116 -- hot
+            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+        if not stat.S_ISREG(status.st_mode):
+            raise PathUnknownError(path)
+        return status.st_size
 
     async def exists(self, path: str) -> bool:
         """See `Storage.exists`."""
@@ -153,19 +173,38 @@ class FilesystemStorage:
 
     @asynccontextmanager
     async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:
-        """See `Storage.lock`. Waits up to `LOCK_WAIT`."""
-        stripe = hashlib.sha256(name.encode()).digest()[0] % LOCKS
-        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        """See `Storage.lock`. Waits up to `LOCK_WAIT`.
+
+        Whoever wants the lock passes a gate first and holds it while waiting, so that an exclusive
+        holder gets its turn although shared ones keep coming.
+        """
+        stripe = f"{kind}-{hashlib.sha256(name.encode()).digest()[0] % LOCKS:02x}"
         with _translating(name):
-            Path(self._locks).mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(f"{self._locks}/{kind}-{stripe:02x}", flags, 0o666)
+            gate = self._open_lock(f"{stripe}.gate")
         try:
             with _translating(name):
-                await _hold(descriptor, operation, name)
+                await _hold(gate, fcntl.LOCK_EX, name)
+                descriptor = self._open_lock(stripe)
+        except BaseException:
+            os.close(gate)
+            raise
+        try:
+            try:
+                with _translating(name):
+                    await _hold(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, name)
+            finally:
+                os.close(gate)
             yield
         finally:
             os.close(descriptor)
+
+    def _open_lock(self, name: str) -> int:
+        path, flags = f"{self._locks}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(self._locks, exist_ok=True)  # noqa: PTH103 -- plain strings throughout
+            return os.open(path, flags, 0o666)
 
     def sweep(self) -> int:
         """Remove what a killed process left in ``tmp/``; return how many objects it was.
@@ -205,6 +244,12 @@ class FilesystemStorage:
         try:
             FileReader.record_size(descriptor)
             os.fsync(descriptor)
+        except OSError:
+            # What did not reach the disk counts as written from now on, so that a second try would
+            # seem to succeed. Source: fsync(2), notes.
+            with suppress(OSError):  # the first failure is the one to report
+                os.unlink(full)  # noqa: PTH108 -- plain strings throughout
+            raise
         finally:
             os.close(descriptor)
         self._install(full, target)
@@ -230,6 +275,8 @@ class FilesystemStorage:
 
         Also of those another process made, which may not have synced them yet; once each.
         """
+        if not self._root_is_named:
+            self._sync_root()
         if len(self._named) > KNOWN_DIRECTORIES:
             self._named.clear()
         fresh: list[str] = []
@@ -239,6 +286,15 @@ class FilesystemStorage:
         for name in reversed(fresh):
             sync_directory(os.path.dirname(name))  # noqa: PTH120 -- hot
             self._named.add(name)
+
+    def _sync_root(self) -> None:
+        """Make the root's own name durable, and the names above it up to where it is mounted."""
+        directory = os.path.realpath(self._root)
+        while not os.path.ismount(directory):
+            directory = os.path.dirname(directory)  # noqa: PTH120 -- plain strings throughout
+            with suppress(PermissionError):  # not ours to read, so not made by us
+                sync_directory(directory)
+        self._root_is_named = True
 
     def _forget(self, directory: str) -> None:
         while directory != self._root:
@@ -264,6 +320,13 @@ class FilesystemStorage:
     def _temporary(self) -> str:
         os.makedirs(self._tmp, exist_ok=True)  # noqa: PTH103 -- hot
         return f"{self._tmp}/{uuid4().hex}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return uuid4().hex  # not Linux: this process knows of no other
 
 
 def _list(directory: str) -> list[Entry]:
@@ -311,13 +374,15 @@ async def _hold(descriptor: int, operation: int, name: str) -> None:
 
 
 @contextmanager
-def _translating(path: str) -> Generator[None]:
+def _translating(path: str, missing: tuple[type[OSError], ...] = _MISSING) -> Generator[None]:
     """Report the operating system's failures as this package's, with the cause chained."""
     try:
         yield
-    except _MISSING as error:
+    except missing as error:
         raise PathUnknownError(path) from error
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFullError(f"no room left for {path}: {error.strerror}") from error
+        if error.errno == errno.ELOOP and missing is _MISSING:
+            raise PathUnknownError(path) from error  # links that lead nowhere
         raise StorageError(f"{path}: {error.strerror}") from error

@@ -13,6 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from dockyard.errors import StorageError
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -25,6 +27,20 @@ class Entry:
 
     name: str
     is_directory: bool
+
+
+class ObjectTooLargeError(StorageError):
+    """An object is larger than whoever asks for it takes: it is not what belongs there.
+
+    Attributes:
+        path: the path inside the storage.
+        limit: the most bytes it may have.
+    """
+
+    def __init__(self, path: str, limit: int) -> None:
+        super().__init__(f"{path} has more than {limit} bytes")
+        self.path = path
+        self.limit = limit
 
 
 class Reader(Protocol):
@@ -84,8 +100,17 @@ class Storage(Protocol):
     any other trouble as `StorageError`, cause chained.
     """
 
+    @property
+    def epoch(self) -> str:
+        """A text that differs once bytes that were not published may have been lost."""
+        ...
+
     async def get(self, path: str, limit: int) -> bytes:
-        """Return the object's bytes; it is an error if they are more than `limit`."""
+        """Return the object's bytes.
+
+        Raises:
+            ObjectTooLargeError: they are more than `limit`.
+        """
         ...
 
     async def put(self, path: str, content: bytes) -> None:
@@ -106,14 +131,17 @@ class Storage(Protocol):
         ...
 
     async def create(self, path: str, content: bytes = b"") -> None:
-        """Make a growing object at `path` that begins with `content`.
+        """Make a growing object at `path` that begins with `content`, in place of any there.
 
         Not durable: what an upload has received is acknowledged when it is published.
         """
         ...
 
     async def publish(self, source: str, target: str) -> None:
-        """Sync the growing object at `source` and rename it to `target`, replacing it."""
+        """Sync the growing object at `source` and rename it to `target`, replacing it.
+
+        If it can't be synced it is removed: nobody can tell what of it reached the disk.
+        """
         ...
 
     async def size(self, path: str) -> int:

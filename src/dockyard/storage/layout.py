@@ -96,9 +96,6 @@ def upload_started(name: str, identifier: str) -> str:
     return f"{REPOSITORIES}/{name}/_uploads/{identifier}/startedat"
 
 
-def referrers(name: str) -> str:
-    """Return the directory of a repository's referrers index.
-
-    Ours: distribution skips directories that begin with an underscore and are not its own.
-    """
-    return f"{REPOSITORIES}/{name}/_referrers"
+def upload_hashed(name: str, identifier: str) -> str:
+    """Return the path of the digest of what an upload has received. Ours."""
+    return f"{REPOSITORIES}/{name}/_uploads/{identifier}/hashed"

@@ -1,0 +1,63 @@
+# The words CI uses too. `make help` lists them.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 5000
+DATA ?= $(CURDIR)/var/registry
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := src tests scripts benchmarks
+
+.PHONY: help serve test test-all check format lock clean
+
+help:  ## List what can be made.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+serve: $(VENV)/.serve  ## Set up, then serve on port $(PORT) with the data in $(DATA).
+	@REGISTRY_HTTP_ADDR=:$(PORT) REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$(DATA) \
+		exec $(BIN)/registry serve --welcome deploy/serve.yml
+
+test: $(VENV)/.dev  ## Set up, then run every test that takes seconds, real clients included.
+	scripts/install-parts
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage report
+
+test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
+	scripts/install-parts --all
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+check: $(VENV)/.dev  ## Format, lint, types and layers.
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Format the sources.
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lock: $(VENV)/.dev  ## Write the lock files anew; needs uv.
+	uv pip compile pyproject.toml --group build --universal --generate-hashes \
+		--python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes \
+		--python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
+
+clean:  ## Remove what was set up; the data stays.
+	rm -rf $(VENV) .parts .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Dockyard needs Python 3.11 or later: install it, or name it with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) can't make virtual environments: install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+
+$(VENV)/.serve: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes --requirement requirements-dev.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.serve

@@ -1,0 +1,215 @@
+"""The service as a whole: from settings to workers that serve, and to an exit status."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from dockyard.config import (
+    ConfigurationError,
+    FilesystemSettings,
+    InMemorySettings,
+    Loaded,
+    Settings,
+)
+from dockyard.errors import RegistryError
+from dockyard.http.messages import Receive, Scope, Send
+from dockyard.http.request_log import Application, RequestLog
+from dockyard.server.build import build_app
+from dockyard.server.debug import Debug
+from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
+from dockyard.server.limits import ConnectionLimits
+from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
+from dockyard.server.metrics import Metrics
+from dockyard.server.release import release
+from dockyard.server.worker import Door, Service, run_worker, share_of
+from dockyard.server.workers import (
+    EXIT_UNUSABLE,
+    Start,
+    Workers,
+    raise_descriptor_limit,
+    share_memory,
+)
+from dockyard.telemetry import Lines, configure, logger
+
+
+MOST_DEFAULT_WORKERS: Final = 4
+"""Workers when the configuration does not say: one a core, but no more than feed a fast disk."""
+
+
+class StartError(Exception):
+    """The service can't start; the message says why and what to do, in one line."""
+
+
+ACCESS_LOG: Final = 1
+"""The descriptor of the access log: standard output, as in distribution."""
+
+DEBUG_LIMITS: Final = ConnectionLimits(connections=64)
+"""Bounds of the debug listener: for a few who operate the registry and their monitoring."""
+
+
+def serve(
+    loaded: Loaded,
+    environment: MutableMapping[str, str],
+    limits: ConnectionLimits | None = None,
+) -> int:
+    """Serve until told to stop; return the exit status.
+
+    What prevents the start is one line in the log, and status 1: nothing is served then.
+    """
+    settings = loaded.settings
+    identity = {"instance.id": str(uuid4()), "version": release()}
+    configure(settings.log, constants=identity)
+    for finding in loaded.findings:
+        logger().warning(str(finding))
+    try:
+        count = count_workers(settings)
+        prepare_storage(settings)
+        places = _open_places(settings, environment)
+    except (StartError, ListenError) as error:
+        logger().critical(str(error))
+        return 1
+    share = share_of(limits or ConnectionLimits(), count, raise_descriptor_limit())
+    composition = _Composition(settings, identity, count)
+    drain_seconds = settings.http.draintimeout.total_seconds()
+
+    def work(start: Start) -> None:
+        build = partial(composition.main, start.number)
+        doors = [Door(build=build, sockets=_sockets(places.main), limits=share)]
+        if start.number == 0:
+            debug = Door(
+                build=composition.debug, sockets=_sockets(places.debug), limits=DEBUG_LIMITS
+            )
+            doors.append(debug)
+        run_worker(doors, drain_seconds, start.lifeline, partial(_begin, start, places))
+
+    share_memory()
+    try:
+        return Workers(work, count, drain_seconds, places.close).run()
+    finally:
+        places.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the service listens: for its clients, and for those who operate it."""
+
+    main: Sequence[Listener]
+    debug: Sequence[Listener]
+
+    def close(self) -> None:
+        for listener in (*self.main, *self.debug):
+            listener.close()
+
+
+def _open_places(settings: Settings, environment: MutableMapping[str, str]) -> _Places:
+    main = open_listeners(settings.http, environment)
+    address = settings.http.debug.addr
+    try:
+        return _Places(main, [listen_tcp(address)] if address else [])
+    except ListenError:
+        _Places(main, []).close()
+        raise
+
+
+def _sockets(listeners: Sequence[Listener]) -> list[socket.socket]:
+    return [listener.socket for listener in listeners]
+
+
+def _begin(start: Start, places: _Places) -> None:
+    """Tell the parent that a worker serves, and, for the first one, the log."""
+    start.ready()
+    if start.announces:
+        for listener in places.debug:
+            logger().info(f"debug server listening {listener.name}")
+        for listener in places.main:
+            logger().info(f"listening on {listener.name}")
+
+
+class _Composition:
+    """Makes what the workers serve. What they share is made with it, before they are forked."""
+
+    def __init__(self, settings: Settings, identity: Mapping[str, str], workers: int) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._verdict = Verdict()
+        self._metrics = Metrics(workers, settings.http.prefix)
+
+    def main(self, number: int) -> Service:
+        """Return the registry; what prevents that, one line in the log, ends the service."""
+        settings = self._settings
+        try:
+            registry = build_app(settings)
+        except (RegistryError, ConfigurationError, OSError) as error:
+            logger().critical(f"can't start: {error}")
+            raise SystemExit(EXIT_UNUSABLE) from error
+        application: Application = registry
+        if checks_of(settings):
+            application = HealthGate(registry, self._verdict)
+        log = RequestLog(
+            application,
+            access=None if settings.log.accesslog.disabled else Lines(ACCESS_LOG),
+            observer=self._metrics.counter(number) if settings.http.debug.addr else None,
+        )
+        return _Main(registry, log)
+
+    def debug(self) -> Service:
+        """Return the service behind the debug listener, which also runs the health checks."""
+        prometheus = self._settings.http.debug.prometheus
+        return Debug(
+            Checks(checks_of(self._settings), self._verdict),
+            self._metrics,
+            prometheus.path if prometheus.enabled else None,
+            self._identity,
+        )
+
+
+class _Main:
+    """The registry with its wrappings: the life is the registry's, the requests go through all."""
+
+    def __init__(self, registry: Service, wrapped: Application) -> None:
+        self._wrapped = wrapped
+        self.start = registry.start
+        self.stop = registry.stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._wrapped(scope, receive, send)
+
+
+def count_workers(settings: Settings) -> int:
+    """Return how many workers to run: as configured, else one a core up to four."""
+    asked = settings.http.workers
+    if isinstance(settings.storage.driver, InMemorySettings):
+        if asked is not None and asked > 1:
+            logger().warning(
+                f"http.workers: {asked} asked, 1 used: storage.inmemory can't be shared"
+            )
+        return 1
+    return asked or min(MOST_DEFAULT_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def prepare_storage(settings: Settings) -> None:
+    """Make sure that the storage's root is a directory that we may write into.
+
+    Raises:
+        StartError: it is not.
+    """
+    driver = settings.storage.driver
+    if not isinstance(driver, FilesystemSettings):
+        return
+    root = Path(driver.rootdirectory)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not settings.storage.maintenance.readonly.enabled:
+            with tempfile.TemporaryFile(dir=root):
+                pass  # that it could be made is what we wanted to know
+    except OSError as error:
+        raise StartError(
+            f"storage.filesystem.rootdirectory: can't write to {root}: "
+            f"{(error.strerror or str(error)).lower()}"
+        ) from error

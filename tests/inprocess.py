@@ -1,0 +1,41 @@
+"""The whole application in this process: built from a configuration, asked without a socket."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import yaml
+
+from dockyard.config import load
+from dockyard.http.request_log import RequestLog
+from dockyard.server.build import build_app
+
+
+BASE: Final = "http://registry.example"
+
+
+def write_config(folder: Path, **sections: Any) -> Path:
+    """Write a configuration with its root in `folder` and deletion on; return its path."""
+    document = {
+        "version": 0.1,
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "root")},
+            "delete": {"enabled": True},
+        },
+        **sections,
+    }
+    path = folder / "config.yml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def application(folder: Path, **sections: Any) -> RequestLog:
+    """Return the application that a worker serves, with its root in `folder`."""
+    settings = load(write_config(folder, **sections), {}).settings
+    return RequestLog(build_app(settings))
+
+
+def client_of(served: RequestLog) -> httpx.AsyncClient:
+    """Return a client of `served`; what the application raises is raised in the test."""
+    transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
+    return httpx.AsyncClient(transport=transport, base_url=BASE)

@@ -1,0 +1,138 @@
+# ruff: noqa: E501 -- a row of a table ends with the whole sentence that is printed
+import pytest
+
+from dockyard.config.availability import UNAVAILABLE
+from dockyard.config.schema import keys
+from tests.unit.config.configurations import MINIMAL, loaded, problems, problems_with, with_key
+
+
+S3 = "{bucket: b, region: r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("auth: {silly: {realm: r, service: s}}", "auth.silly"),
+        ("auth: {token: {realm: r, service: s, issuer: i}}", "auth.token"),
+        ("auth: {htpasswd: {realm: r, path: p}}", "auth.htpasswd"),
+        ("http: {tls: {certificate: c, key: k}}", "http.tls"),
+        ("http: {tls: {clientcas: [a]}}", "http.tls"),
+        ("http: {tls: {letsencrypt: {hosts: [a]}}}", "http.tls"),
+        ("http: {h2c: {enabled: on}}", "http.h2c.enabled"),
+        ("log: {hooks: [{type: mail}, {type: mail}]}", "log.hooks"),
+        ("middleware: {registry: [{name: a}]}", "middleware.registry"),
+        ("middleware: {repository: [{name: a, disabled: no}]}", "middleware.repository"),
+        ("middleware: {storage: [{disabled: yes}, {name: a}]}", "middleware.storage"),
+        ("notifications: {endpoints: [{name: a, url: u}]}", "notifications.endpoints"),
+        ("proxy: {remoteurl: 'https://a'}", "proxy.remoteurl"),
+    ],
+)
+def test_a_feature_that_is_not_there_stops_the_start(text: str, key: str) -> None:
+    (problem,) = problems_with(text)
+    assert problem.startswith(f"line 3: {key}: not available in this version of Dockyard; ")
+    assert problem.endswith(", or keep docker-distribution for it")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f"storage: {{s3: {S3}}}", "s3"),
+        (f"storage: {{s3aws: {S3}}}", "s3aws"),
+        ("storage: {azure: {accountname: a, container: c}}", "azure"),
+        ("storage: {gcs: {bucket: b}}", "gcs"),
+        ("storage: {oss: {bucket: b}}", "oss"),
+        ("storage: {swift: {authurl: a, container: c}}", "swift"),
+        ("storage: {inmemory: , cache: {blobdescriptor: redis}}", "cache.blobdescriptor"),
+    ],
+)
+def test_a_storage_that_is_not_there_stops_the_start(text: str, key: str) -> None:
+    (problem,) = problems(f"version: 0.1\n{text}\n")
+    assert str(problem).startswith(f"line 2: storage.{key}: not available in this version")
+
+
+def test_an_old_name_is_told_as_it_was_written() -> None:
+    (problem,) = problems("version: 0.1\nstorage: {inmemory: , cache: {layerinfo: redis}}\n")
+    assert problem.key == "storage.cache.layerinfo"
+
+
+def test_a_variable_is_told() -> None:
+    (problem,) = problems(MINIMAL, REGISTRY_PROXY_REMOTEURL="https://a")
+    assert problem.variable == "REGISTRY_PROXY_REMOTEURL"
+
+
+def test_a_wrong_value_of_it_is_told_too() -> None:
+    found = problems_with("http: {tls: {minimumtls: tls1.0}}")
+    assert len(found) == 2
+    assert found[1] == (
+        'line 3: http.tls.minimumtls: unknown minimum TLS level "tls1.0"; one of tls1.2, tls1.3'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ciphersuites: [RC4]", "unknown TLS cipher suite 'RC4' specified for http.tls.cipherSuites"),
+        ("certificate: c, letsencrypt: {cachefile: f}", "cannot specify both certificate and Let's Encrypt"),
+        ("clientauth: maybe", "must be one of request-client-cert, require-any-client-cert, verify-client-cert-if-given, require-and-verify-client-cert, not 'maybe'"),
+    ],
+)  # fmt: skip
+def test_the_values_of_tls_are_checked(text: str, message: str) -> None:
+    assert any(problem.endswith(message) for problem in problems_with(f"http: {{tls: {{{text}}}}}"))
+
+
+def test_what_tls_can_do_is_known() -> None:
+    text = "http: {tls: {ciphersuites: [TLS_AES_128_GCM_SHA256], minimumtls: tls1.3}}"
+    assert len(problems_with(text)) == 1
+
+
+def test_sizes_that_fit_are_taken() -> None:
+    text = "version: 0.1\nstorage: {gcs: {bucket: b, chunksize: 262144}}\n"
+    assert len(problems(text)) == 1
+    text = "version: 0.1\nstorage: {s3: {bucket: b, region: r, chunksize: '5242880'}}\n"
+    assert len(problems(text)) == 1
+
+
+def test_the_algorithms_of_tokens_are_checked() -> None:
+    found = problems_with(
+        "auth: {token: {realm: r, service: s, issuer: i, signingalgorithms: [RS256, none]}}"
+    )
+    assert "auth.token.signingalgorithms[1]: must be one of EdDSA," in found[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth: none",
+        "http: {tls: {}}",
+        "http: {tls: {certificate: '', clientcas: [], letsencrypt: {email: ''}}}",
+        "http: {tls: {minimumtls: ''}}",
+        "http: {h2c: {enabled: false}, http2: {}}",
+        "log: {hooks: [{type: mail, disabled: true}]}",
+        "log: {hooks: }",
+        "middleware: {storage: [{name: a, disabled: true, options: {a: b}}]}",
+        "notifications: {events: {includereferences: true}, endpoints: []}",
+        "notifications: {endpoints: [{name: a, disabled: true}]}",
+        "proxy: {remoteurl: ''}",
+        "proxy: {ttl: 0}",
+    ],
+)
+def test_what_asks_for_nothing_is_taken(text: str) -> None:
+    assert with_key(text).findings == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["middleware: 5", "log: {hooks: 5}", "auth: [a]", "http: {tls: 5}"]
+)
+def test_what_has_the_wrong_shape_is_told(text: str) -> None:
+    assert any("must be a" in problem for problem in problems_with(text))
+
+
+def test_the_cache_in_memory_is_taken_without_a_word() -> None:
+    text = "version: 0.1\nstorage: {inmemory: , cache: {blobdescriptor: inmemory}}\n"
+    assert loaded(text).findings == ()
+
+
+def test_the_table_names_keys_of_the_schema() -> None:
+    known = list(keys())
+    for key, _asks in UNAVAILABLE:
+        assert any(name == key or name.startswith((f"{key}.", f"{key}[")) for name in known)
