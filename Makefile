@@ -9,7 +9,7 @@ DATA ?= $(CURDIR)/var/registry
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := src tests scripts benchmarks
 
-.PHONY: help serve test test-all check format lock clean
+.PHONY: help serve test test-all bench check format lock clean
 
 help:  ## List what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,8 +25,13 @@ test: $(VENV)/.dev  ## Set up, then run every test that takes seconds, real clie
 
 test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
 	scripts/install-parts --all
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --junitxml results/tests.xml
 	$(BIN)/coverage report
+	$(BIN)/python scripts/client_report.py results/tests.xml > docs/reference/clients.md
+
+bench: $(VENV)/.dev  ## Measure beside docker-registry 2.8.2 and distribution 3.1.1.
+	scripts/install-parts --all
+	$(BIN)/python benchmarks/compare.py
 
 check: $(VENV)/.dev  ## Format, lint, types and layers.
 	$(BIN)/ruff format --check $(SOURCES)

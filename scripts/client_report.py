@@ -32,7 +32,7 @@ ASK_SECONDS: Final = 20.0
 INTRODUCTION: Final = """\
 # Clients
 
-Every program below pushed to a running Dockyard and pulled from it elsewhere, and the contents were
+Every client below pushed to a running Dockyard and pulled from it elsewhere, and the contents were
 compared. This page is written by `scripts/client_report.py` from the last run of `make test-all`;
 do not edit it.
 """

@@ -76,7 +76,9 @@ def is_running(pid: int) -> bool:
 
 def memory(pid: int, field: str = "VmRSS") -> int:
     """Return a field of ``/proc/PID/status`` in bytes: `VmRSS` is now, `VmHWM` the most ever."""
-    match = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    match = re.search(
+        rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
     assert match is not None
     return int(match[1]) << 10
 

@@ -20,11 +20,6 @@ from dockyard.http.request_log import (
 from dockyard.telemetry import FACTS, Lines, configure
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Pipe:
     def __init__(self) -> None:
         self._read, self.descriptor = os.pipe()

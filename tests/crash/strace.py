@@ -92,7 +92,13 @@ def _is_traced(task: str) -> bool:
 
 @contextlib.contextmanager
 def failing(
-    workers: list[int], output: Path, calls: str, error: str, *, file: Path | None = None, first: int = 1
+    workers: list[int],
+    output: Path,
+    calls: str,
+    error: str,
+    *,
+    file: Path | None = None,
+    first: int = 1,
 ) -> Iterator[None]:
     """Let the system calls `calls` of the workers fail with `error`.
 

@@ -81,7 +81,9 @@ class StrictDisk:
 
     def is_durably_gone(self, path: str) -> bool:
         """Say whether nothing would be at `path` after power was lost now."""
-        return path not in self._names and not any(name in self._removed for name in self._chain(path))
+        return path not in self._names and not any(
+            name in self._removed for name in self._chain(path)
+        )
 
     def _chain(self, path: str) -> Iterator[str]:
         while path != self._root:
@@ -110,7 +112,8 @@ class StrictDisk:
         if call.begins:
             # Changes after this moment may miss it.
             below = {
-                name for name in self._unsynced | self._removed
+                name
+                for name in self._unsynced | self._removed
                 if str(PurePosixPath(name).parent) == path
             }
             self._syncing[call.thread] = self._written.get(path, 0), below

@@ -87,7 +87,8 @@ def test_bytes_whose_sync_failed_are_never_acknowledged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [pytest.param("EIO", 503, id="EIO"), pytest.param("ENOSPC", 507, id="full")]
+    ("error", "status"),
+    [pytest.param("EIO", 503, id="EIO"), pytest.param("ENOSPC", 507, id="full")],
 )
 def test_bytes_that_could_not_be_written_are_not_counted(
     tmp_path: Path, error: str, status: int
@@ -182,7 +183,9 @@ def test_a_link_that_cannot_be_read_is_an_error_of_its_item_only(tmp_path: Path)
     with registry, RegistryClient(registry.address) as client:
         kept = image("kept")
         client.push_image("a/b", kept, "bad", "good")
-        link = registry.root / "docker/registry/v2/repositories/a/b/_manifests/tags/bad/current/link"
+        link = (
+            registry.root / "docker/registry/v2/repositories/a/b/_manifests/tags/bad/current/link"
+        )
         with failing(registry.workers, tmp_path / "trace", "read", "EIO", file=link):
             refused(client.manifest("a/b", "bad"))
             assert client.tags("a/b") == ["bad", "good"]

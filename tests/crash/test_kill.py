@@ -135,9 +135,7 @@ class Pusher:
 
     def _push_whole(self) -> None:
         body = self._body()
-        pending = PendingUpload(
-            self._repository, self._client.start_upload(self._repository), body
-        )
+        pending = PendingUpload(self._repository, self._client.start_upload(self._repository), body)
         self.ledger.pending.append(pending)
         location = with_query(pending.location, digest=digest_of(body))
         answer = self._client.request("PUT", location, body=body, headers=OCTETS)
@@ -146,9 +144,7 @@ class Pusher:
 
     def _push_chunks(self) -> None:
         body = self._body()
-        pending = PendingUpload(
-            self._repository, self._client.start_upload(self._repository), body
-        )
+        pending = PendingUpload(self._repository, self._client.start_upload(self._repository), body)
         self.ledger.pending.append(pending)
         step = CHUNK if len(body) > CHUNK else max(len(body) // 3, 1)
         for start in range(0, len(body), step):

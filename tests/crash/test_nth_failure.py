@@ -130,7 +130,9 @@ def assert_tree_is_whole(root: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "code"),
     [pytest.param(call, errno.EIO, id=f"{call}-EIO") for call in CALLS]
-    + [pytest.param(call, errno.ENOSPC, id=f"{call}-ENOSPC") for call in ("write", "mkdir", "open")],
+    + [
+        pytest.param(call, errno.ENOSPC, id=f"{call}-ENOSPC") for call in ("write", "mkdir", "open")
+    ],
 )
 async def test_each_call_of_a_push_may_fail(tmp_path: Path, call: str, code: int) -> None:
     """The client hears of it, repeats, and then everything is there; a failed removal hurts nobody."""

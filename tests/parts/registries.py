@@ -18,7 +18,9 @@ from tests.parts.programs import require
 SERVER_VARIABLE: Final = "DOCKYARD_TEST_SERVER"
 """Set to a program such as ``docker-registry`` to run these tests against it, for comparison."""
 
-OWN_FAILURE: Final = re.compile(r'Traceback \(most|http\.response\.status=5|HTTP/1\.1" 5\d\d ')
+OWN_FAILURE: Final = re.compile(
+    r'Traceback \(most|\bstack=|http\.response\.status=5|HTTP/1\.1" 5\d\d '
+)
 """What a log line looks like that tells of a failure which no client can be blamed for."""
 
 PREDECESSOR: Final = "docker-registry"

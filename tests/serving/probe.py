@@ -18,6 +18,8 @@ from dockyard.server.limits import ConnectionLimits
 SECONDS = 5.0
 """Longest wait for anything in these tests."""
 
+LENGTH_2 = [(b"content-length", b"2")]
+
 QUICK = ConnectionLimits(
     head_seconds=0.3,
     idle_seconds=0.3,
@@ -81,6 +83,37 @@ class Probe:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"abc", "more_body": True})
         raise ValueError("secret reason")
+
+    async def _eager(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"eager", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.cut_off += 1
+
+    async def _rude(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.body", "body": b"before the start"})
+
+    async def _twice(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, 200, b"once\n")
+        await answer(send, 200, b"twice\n")
+
+    async def _long(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": LENGTH_2})
+        await send({"type": "http.response.body", "body": b"long"})
+
+    async def _less(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": LENGTH_2})
+        await send({"type": "http.response.body", "body": b"l"})
+
+    async def _coding(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"transfer-encoding", b"gzip")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _closing(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"connection", b"close"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body"})
 
     async def _boom(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ValueError("secret reason")
@@ -177,11 +210,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(limits: ConnectionLimits = QUICK) -> AsyncIterator[Served]:
-    """Serve a probe on a free port of the loopback."""
+async def serve(limits: ConnectionLimits = QUICK, *, bare: bool = False) -> AsyncIterator[Served]:
+    """Serve a probe on a free port of the loopback; `bare` without anything around it."""
     probe = Probe()
     listening = socket.create_server(("127.0.0.1", 0))
-    acceptor = Acceptor(RequestLog(probe), limits)
+    acceptor = Acceptor(probe if bare else RequestLog(probe), limits)
     await acceptor.start([listening])
     try:
         yield Served(probe, listening.getsockname()[1], acceptor)

@@ -121,6 +121,15 @@ class TestBodies:
         assert statuses(answers) == [200]
         assert served.probe.bodies == [6000]
 
+    async def test_many_small_chunks_are_joined_while_they_wait(self, served: Served) -> None:
+        head = b"POST /gate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reader, writer = await served.connect()
+        writer.write(head + b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n" + LAST)
+        await eventually(lambda: served.probe.seen)
+        served.probe.gate.set()
+        assert statuses(await asyncio.wait_for(reader.read(-1), SECONDS)) == [200, 200]
+        writer.close()
+
     async def test_a_client_that_leaves_within_its_body_is_noticed(self, served: Served) -> None:
         assert await served.ask(post(100) + b"a") == b""
         await eventually(lambda: served.probe.cut_off == 1)
@@ -246,6 +255,33 @@ class TestResponses:
         served.probe.gate.set()
         assert statuses(await asking) == [200]
 
+    async def test_a_broken_body_behind_the_answer_s_start_cuts_it_off(
+        self, served: Served
+    ) -> None:
+        head = b"POST /eager HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        answers = await served.talk(head, b"nonsense\r\n", pause=0.05)
+        assert statuses(answers) == [200]
+        assert answers.endswith(b"5\r\neager\r\n")
+        await eventually(lambda: served.probe.cut_off == 1)
+
+    async def test_the_application_may_end_the_connection(self, served: Served) -> None:
+        answers = await served.talk(b"GET /closing HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+        assert statuses(answers) == [200]
+        assert answers.count(b"\r\nConnection: close\r\n") == 1
+
+    @pytest.mark.parametrize("path", [b"boom", b"rude", b"long", b"less", b"coding", b"split"])
+    async def test_an_application_that_breaks_the_rules_is_answered_for(self, path: bytes) -> None:
+        async with serve(bare=True) as served:
+            answers = await served.talk(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path + GET)
+        assert statuses(answers) == [500]
+        assert answers.endswith(b"\r\n\r\nInternal Server Error\n")
+
+    async def test_nothing_is_added_to_a_finished_response(self) -> None:
+        async with serve(bare=True) as served:
+            answers = await served.ask(b"GET /twice HTTP/1.1\r\nHost: a\r\n\r\n", LAST)
+        assert statuses(answers) == [200, 200]
+        assert b"twice" not in answers
+
 
 class TestPipelining:
     async def test_requests_are_answered_in_order_one_at_a_time(self, served: Served) -> None:
@@ -282,6 +318,15 @@ class TestEnds:
             await eventually(lambda: len(served.acceptor.connections) == 1)
             assert statuses(await served.talk(LAST)) == [200]
             held[1][1].close()
+
+    async def test_far_too_many_are_not_even_told(self) -> None:
+        limits = replace(QUICK, connections=1, idle_seconds=9, head_seconds=9, overload_seconds=9)
+        async with serve(limits) as served:
+            held = [await served.connect() for _ in range(2)]
+            await eventually(lambda: len(served.acceptor.connections) == 2)
+            assert await served.talk() == b""
+            for _, writer in held:
+                writer.close()
 
     async def test_stopping_lets_a_request_finish_and_closes_idle_connections(
         self, served: Served

@@ -144,8 +144,10 @@ class Uploads:
                 else:
                     computed = await self._reread(upload, writer.size, digest.algorithm)
                 _check(digest, computed)
+                # The link first, which is no blob by itself: if there is no room for it, the bytes
+                # are still the upload's and go with it, instead of keeping the disk full.
+                await self._blobs.link(upload.name, digest)
                 await self._storage.publish(self._path(upload), layout.blob(digest))
-            await self._blobs.link(upload.name, digest)
         except PathUnknownError as error:
             raise UploadUnknownError(upload.identifier) from error
         except StorageBusyError as error:

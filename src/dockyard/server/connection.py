@@ -177,10 +177,6 @@ class Connection(HttpToolsProtocol):
         self._keep_alive = version != "1.0" and self.parser.should_keep_alive()
 
     @override
-    def on_body(self, body: bytes) -> None:
-        raise AssertionError("llhttp was fed a body")
-
-    @override
     def on_message_complete(self) -> None:
         """Do nothing: the end of the body is found by the decoder."""
 

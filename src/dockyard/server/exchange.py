@@ -24,6 +24,9 @@ KEEP_REMAINDER: Final = 64 << 10
 More costs more than a new connection: then the response says ``Connection: close``.
 """
 
+_MOST_PIECES: Final = 16
+"""Pieces of a body that wait separately. A chunk of one byte would else cost forty in memory."""
+
 _JOIN_BYTES: Final = 16 << 10
 """Up to this size one copy is cheaper than one more entry in the kernel's vector."""
 
@@ -121,6 +124,8 @@ class Exchange:
         if not self.complete:
             self._pieces += pieces
             self.buffered += sum(map(len, pieces))
+            if len(self._pieces) > _MOST_PIECES:
+                self._pieces = [b"".join(self._pieces)]
         self._wake()
 
     def disconnect(self) -> None:

@@ -1,0 +1,355 @@
+"""The promises of `dockyard.storage.interface.Storage`, once, for every driver."""
+
+import asyncio
+
+import pytest
+
+from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
+from dockyard.storage.interface import Reader, Storage
+
+
+LARGE = bytes(range(256)) * 4096
+"""1 MiB: more than a driver reads at once."""
+
+
+async def content_of(reader: Reader) -> bytes:
+    """Return all bytes of an open object, and close it."""
+    try:
+        return b"".join([chunk async for chunk in reader.read(0, reader.size)])
+    finally:
+        reader.close()
+
+
+async def read(storage: Storage, path: str) -> bytes:
+    return await content_of(await storage.open(path))
+
+
+async def grow(storage: Storage, path: str, *chunks: bytes) -> None:
+    """Make a growing object of `chunks`."""
+    await storage.create(path)
+    async with storage.append(path) as writer:
+        for chunk in chunks:
+            await writer.append(chunk)
+
+
+class SmallObjects:
+    """Links, manifests, notes: `put` and `get`."""
+
+    @pytest.mark.parametrize("content", [b"", b"hello", LARGE], ids=["empty", "small", "large"])
+    async def test_what_was_put_is_there(self, storage: Storage, content: bytes) -> None:
+        await storage.put("a/b/c", content)
+        assert await storage.get("a/b/c", len(content)) == content
+        assert await storage.size("a/b/c") == len(content)
+        assert await read(storage, "a/b/c") == content
+
+    async def test_putting_again_replaces(self, storage: Storage) -> None:
+        await storage.put("a/b", b"a longer one")
+        await storage.put("a/b", b"short")
+        assert await storage.get("a/b", 100) == b"short"
+
+    async def test_more_than_the_limit_is_refused(self, storage: Storage) -> None:
+        await storage.put("a", b"hello")
+        assert await storage.get("a", 5) == b"hello"
+        with pytest.raises(StorageError, match="more than 4 bytes") as caught:
+            await storage.get("a", 4)
+        assert not isinstance(caught.value, PathUnknownError)
+
+    async def test_readers_see_the_old_bytes_or_the_new(self, storage: Storage) -> None:
+        old, new = b"o" * 100_000, b"n" * 100_000
+        await storage.put("a", old)
+        puts = [asyncio.create_task(storage.put("a", content)) for content in (new, old) * 5]
+        seen = set()
+        while not all(put.done() for put in puts):
+            seen.add(await storage.get("a", len(old)))
+            await asyncio.sleep(0)
+        assert seen <= {old, new}
+
+
+class MissingObjects:
+    """What is not there is `PathUnknownError`, which names the path."""
+
+    @pytest.mark.parametrize("path", ["nothing", "a", "a/b/nothing", "a/b/c/below"])
+    async def test_nothing_to_read(self, storage: Storage, path: str) -> None:
+        await storage.put("a/b/c", b"")
+        for operation in (storage.get(path, 10), storage.open(path), storage.size(path)):
+            with pytest.raises(PathUnknownError) as caught:
+                await operation
+            assert caught.value.path == path
+
+    @pytest.mark.parametrize("path", ["nothing", "a/b/nothing", "a/b/c/below"])
+    async def test_nothing_to_delete(self, storage: Storage, path: str) -> None:
+        await storage.put("a/b/c", b"")
+        with pytest.raises(PathUnknownError):
+            await storage.delete(path)
+        assert await storage.exists("a/b/c")
+
+    @pytest.mark.parametrize("path", ["nothing", "a/b/nothing", "a/b/c"])
+    async def test_nothing_to_list(self, storage: Storage, path: str) -> None:
+        await storage.put("a/b/c", b"")
+        with pytest.raises(PathUnknownError):
+            await storage.list(path)
+
+    @pytest.mark.parametrize("path", ["nothing", "a/b/nothing"])
+    async def test_nothing_to_stamp(self, storage: Storage, path: str) -> None:
+        await storage.put("a/b/c", b"")
+        with pytest.raises(PathUnknownError):
+            await storage.stamp(path)
+
+    @pytest.mark.parametrize("path", ["nothing", "a", "a/b/nothing"])
+    async def test_nothing_to_append_to(self, storage: Storage, path: str) -> None:
+        await grow(storage, "a/b/c")
+        with pytest.raises(PathUnknownError):
+            async with storage.append(path):
+                pytest.fail("there is no such object")
+
+    async def test_nothing_to_publish(self, storage: Storage) -> None:
+        await storage.put("target", b"old")
+        with pytest.raises(PathUnknownError) as caught:
+            await storage.publish("nothing", "target")
+        assert caught.value.path == "nothing"
+        assert await storage.get("target", 10) == b"old"
+
+
+class GrowingObjects:
+    """Blobs on their way in: `create`, `append`, `publish`."""
+
+    async def test_an_object_grows(self, storage: Storage) -> None:
+        await storage.create("up/data", b"begin")
+        async with storage.append("up/data") as writer:
+            assert writer.size == 5
+            await writer.append(b" and")
+            await writer.append(b"")
+            await writer.append(b" go on")
+            assert writer.size == 15
+            assert await storage.size("up/data") == 15
+        assert await read(storage, "up/data") == b"begin and go on"
+
+    async def test_growing_goes_on_where_it_ended(self, storage: Storage) -> None:
+        await grow(storage, "up/data", b"one")
+        async with storage.append("up/data") as writer:
+            assert writer.size == 3
+            await writer.append(b"two")
+        assert await read(storage, "up/data") == b"onetwo"
+
+    async def test_what_arrived_stays_when_the_request_fails(self, storage: Storage) -> None:
+        async def fail_half_way() -> None:
+            async with storage.append("up/data") as writer:
+                await writer.append(b"half")
+                raise ConnectionError
+
+        await storage.create("up/data")
+        with pytest.raises(ConnectionError):
+            await fail_half_way()
+        assert await storage.size("up/data") == 4
+
+    async def test_creating_again_begins_anew(self, storage: Storage) -> None:
+        await grow(storage, "up/data", b"a longer one")
+        await storage.create("up/data", b"new")
+        assert await read(storage, "up/data") == b"new"
+
+    async def test_only_one_request_holds_the_end(self, storage: Storage) -> None:
+        await storage.create("up/data")
+        async with storage.append("up/data") as writer:
+            with pytest.raises(StorageBusyError):
+                async with storage.append("up/data"):
+                    pytest.fail("two requests hold the end")
+            await writer.append(b"x")
+        async with storage.append("up/data") as writer:
+            assert writer.size == 1
+
+    async def test_a_published_object_has_its_new_name_only(self, storage: Storage) -> None:
+        await grow(storage, "up/data", LARGE)
+        await storage.publish("up/data", "blobs/x/data")
+        assert await read(storage, "blobs/x/data") == LARGE
+        assert not await storage.exists("up/data")
+        with pytest.raises(PathUnknownError):
+            async with storage.append("up/data"):
+                pytest.fail("a published object can't grow")
+
+    async def test_publishing_while_holding_the_end(self, storage: Storage) -> None:
+        await storage.create("up/data")
+        async with storage.append("up/data") as writer:
+            await writer.append(b"blob")
+            await storage.publish("up/data", "blobs/x/data")
+        assert await read(storage, "blobs/x/data") == b"blob"
+
+    async def test_publishing_replaces(self, storage: Storage) -> None:
+        await storage.put("blobs/x/data", b"damaged")
+        await grow(storage, "up/data", b"whole")
+        await storage.publish("up/data", "blobs/x/data")
+        assert await read(storage, "blobs/x/data") == b"whole"
+
+    async def test_a_published_object_may_know_its_size(self, storage: Storage) -> None:
+        await grow(storage, "up/data", b"12345")
+        await storage.publish("up/data", "blobs/x/data")
+        reader = await storage.open("blobs/x/data")
+        assert reader.size == 5
+        assert reader.recorded_size in {5, None}
+        reader.close()
+
+
+class Readers:
+    """An object opened for reading."""
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            range(0),
+            range(1),
+            range(100, 200),
+            range(len(LARGE) - 1, len(LARGE)),
+            range(1, len(LARGE)),
+            range(262_143, 262_145),
+        ],
+        ids=str,
+    )
+    async def test_any_range_can_be_read(self, storage: Storage, wanted: range) -> None:
+        await storage.put("a", LARGE)
+        reader = await storage.open("a")
+        chunks = [chunk async for chunk in reader.read(wanted.start, wanted.stop)]
+        reader.close()
+        assert b"".join(chunks) == LARGE[wanted.start : wanted.stop]
+        assert all(chunks)
+
+    async def test_a_reader_reads_more_than_once(self, storage: Storage) -> None:
+        await storage.put("a", b"hello")
+        reader = await storage.open("a")
+        for _ in range(2):
+            assert b"".join([chunk async for chunk in reader.read(1, 3)]) == b"el"
+        reader.close()
+
+    async def test_closing_again_is_harmless(self, storage: Storage) -> None:
+        await storage.put("a", b"hello")
+        reader = await storage.open("a")
+        reader.close()
+        reader.close()
+
+    async def test_a_reader_sees_what_it_opened(self, storage: Storage) -> None:
+        await storage.put("a", b"old")
+        replaced = await storage.open("a")
+        await storage.put("a", b"newer")
+        deleted = await storage.open("a")
+        await storage.delete("a")
+        assert await content_of(replaced) == b"old"
+        assert await content_of(deleted) == b"newer"
+
+
+class Directories:
+    """`exists`, `list`, `stamp` and `delete`."""
+
+    async def test_what_exists(self, storage: Storage) -> None:
+        await storage.put("a/b/c", b"")
+        await storage.create("a/g")
+        for path in ("a", "a/b", "a/b/c", "a/g"):
+            assert await storage.exists(path)
+        for path in ("b", "a/bb", "a/b/c/d", "a/b/cc"):
+            assert not await storage.exists(path)
+
+    async def test_a_directory_lists_its_own_names(self, storage: Storage) -> None:
+        await storage.put("a/file", b"")
+        await storage.put("a/directory/deeper/file", b"")
+        await storage.put("ab/other", b"")
+        await storage.create("a/growing")
+        entries = {entry.name: entry.is_directory for entry in await storage.list("a")}
+        assert entries == {"file": False, "directory": True, "growing": False}
+
+    async def test_deleting_an_object(self, storage: Storage) -> None:
+        await storage.put("a/b", b"")
+        await storage.put("a/bb", b"")
+        await storage.delete("a/b")
+        assert not await storage.exists("a/b")
+        assert await storage.exists("a/bb")
+        with pytest.raises(PathUnknownError):
+            await storage.delete("a/b")
+
+    async def test_deleting_a_directory_with_all_it_holds(self, storage: Storage) -> None:
+        for path in ("a/b/c", "a/b/d/e", "a/bb", "c"):
+            await storage.put(path, b"")
+        await grow(storage, "a/b/up/data", b"x")
+        await storage.delete("a/b")
+        assert not await storage.exists("a/b")
+        assert {entry.name for entry in await storage.list("a")} == {"bb"}
+        assert await storage.exists("c")
+
+    async def test_what_was_deleted_can_be_put_again(self, storage: Storage) -> None:
+        for content in (b"one", b"two"):
+            await storage.put("a/b/c", content)
+            assert await storage.get("a/b/c", 10) == content
+            await storage.delete("a")
+
+    async def test_a_stamp_tells_that_names_came_or_left(self, storage: Storage) -> None:
+        await storage.put("a/b", b"")
+        stamps = [await storage.stamp("a")]
+        await storage.put("a/c", b"")
+        stamps.append(await storage.stamp("a"))
+        await storage.delete("a/b")
+        stamps.append(await storage.stamp("a"))
+        told = [stamp for stamp in stamps if stamp is not None]
+        assert len(set(told)) == len(told)
+
+    async def test_the_epoch_stays_while_nothing_was_lost(self, storage: Storage) -> None:
+        assert storage.epoch == storage.epoch
+
+
+class Locks:
+    """One holder at a time."""
+
+    async def test_holders_of_one_name_take_turns(self, storage: Storage) -> None:
+        events: list[str] = []
+
+        async def hold(name: str) -> None:
+            async with storage.lock("tag", "v1"):
+                events.append(f"{name} in")
+                await asyncio.sleep(0.001)
+                events.append(f"{name} out")
+
+        await asyncio.gather(*(hold(name) for name in "abc"))
+        assert [event.split() for event in events] == [
+            [name, way] for name in dict.fromkeys(e[0] for e in events) for way in ("in", "out")
+        ]
+
+    async def test_an_exclusive_holder_excludes_shared_ones(self, storage: Storage) -> None:
+        holders: set[str] = set()
+        met: list[set[str]] = []
+
+        async def hold(name: str, *, shared: bool) -> None:
+            async with storage.lock("repository", "a", shared=shared):
+                holders.add(name)
+                await asyncio.sleep(0.001)
+                met.append(holders - {name})
+                holders.discard(name)
+
+        kinds = {"exclusive": False, "one": True, "two": True}
+        await asyncio.gather(*(hold(name, shared=shared) for name, shared in kinds.items()))
+        assert len(met) == 3
+        assert all("exclusive" not in others for others in met)
+
+    async def test_two_kinds_can_be_held_together(self, storage: Storage) -> None:
+        async with storage.lock("repository", "a", shared=True), storage.lock("tag", "a"):
+            await storage.put("a", b"x")
+        assert await storage.exists("a")
+
+    async def test_a_lock_is_free_after_a_failure(self, storage: Storage) -> None:
+        with pytest.raises(ConnectionError):
+            async with storage.lock("tag", "v1"):
+                raise ConnectionError
+        async with asyncio.timeout(5), storage.lock("tag", "v1"):
+            pass
+
+    async def test_waiting_for_a_lock_can_be_cancelled(self, storage: Storage) -> None:
+        async def wait() -> None:
+            async with storage.lock("tag", "v1"):
+                pytest.fail("it is held")
+
+        async with storage.lock("tag", "v1"):
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        async with asyncio.timeout(5), storage.lock("tag", "v1"):
+            pass
+
+
+class StorageContract(SmallObjects, MissingObjects, GrowingObjects, Readers, Directories, Locks):
+    """Subclass once per driver, with a `storage` fixture."""

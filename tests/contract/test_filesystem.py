@@ -1,0 +1,359 @@
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockyard.errors import PathUnknownError, StorageError
+from dockyard.storage import filesystem
+from dockyard.storage.filesystem import PRIVATE, FilesystemStorage
+from tests.contract.storage import StorageContract, content_of, grow, read
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FilesystemStorage:
+    return FilesystemStorage(tmp_path)
+
+
+class TestFilesystemStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> FilesystemStorage:
+        return FilesystemStorage(tmp_path)
+
+
+class TestLeftovers:
+    async def test_nothing_is_left_behind(self, storage: FilesystemStorage, tmp_path: Path) -> None:
+        await storage.put("a/b", b"hello")
+        await grow(storage, "up/data", b"x")
+        await storage.publish("up/data", "blob")
+        await storage.delete("a")
+        assert list((tmp_path / PRIVATE / "tmp").iterdir()) == []
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["blob", "docker", "up"]
+
+    async def test_what_a_killed_process_left_is_swept_when_old(
+        self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leftovers = tmp_path / PRIVATE / "tmp"
+        await storage.put("a", b"x")
+        (leftovers / "file").write_bytes(b"half")
+        (leftovers / "directory/below").mkdir(parents=True)
+        (leftovers / "directory/below/link").write_bytes(b"half")
+        (leftovers / "symlink").symlink_to(tmp_path / "a")
+        assert storage.sweep() == 0
+        assert len(list(leftovers.iterdir())) == 3
+        later = time.time() + filesystem.STALE + 60
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert storage.sweep() == 3
+        assert list(leftovers.iterdir()) == []
+        assert await storage.get("a", 10) == b"x"
+
+    def test_there_may_be_nothing_to_sweep(self, storage: FilesystemStorage) -> None:
+        assert storage.sweep() == 0
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """Let others read nothing, and the group not write."""
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+async def test_modes_follow_the_umask(storage: FilesystemStorage, tmp_path: Path) -> None:
+    await storage.put("a/put", b"")
+    await grow(storage, "up/growing", b"")
+    await grow(storage, "up/data", b"")
+    await storage.publish("up/data", "blobs/published")
+    async with storage.lock("tag", "v1"):
+        pass
+    modes = {
+        path.relative_to(tmp_path).as_posix(): stat.S_IMODE(path.stat().st_mode)
+        for path in tmp_path.rglob("*")
+    }
+    assert modes["a/put"] == modes["up/growing"] == modes["blobs/published"] == 0o640
+    assert modes["a"] == modes["blobs"] == modes[PRIVATE] == 0o750
+    assert set(modes.values()) == {0o640, 0o750}
+
+
+class TestMixedUpTrees:
+    """Files where directories should be, and the other way about."""
+
+    @pytest.mark.parametrize("path", ["file/below", "file/below/deeper", "directory"])
+    async def test_writing_there_is_trouble_and_changes_nothing(
+        self, storage: FilesystemStorage, tmp_path: Path, path: str
+    ) -> None:
+        await storage.put("file", b"x")
+        await storage.put("directory/file", b"x")
+        await grow(storage, "up/data", b"blob")
+        for operation in (
+            storage.put(path, b"new"),
+            storage.create(path, b"new"),
+            storage.publish("up/data", path),
+        ):
+            with pytest.raises(StorageError) as caught:
+                await operation
+            assert not isinstance(caught.value, PathUnknownError)
+        assert (tmp_path / "file").read_bytes() == b"x"
+        assert (tmp_path / "directory/file").read_bytes() == b"x"
+        assert list((tmp_path / PRIVATE / "tmp").iterdir()) == []
+
+    async def test_a_fifo_is_no_object_and_holds_nobody_up(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        assert await storage.get("fifo", 10) == b""
+        for operation in (storage.open("fifo"), storage.size("fifo")):
+            with pytest.raises(PathUnknownError):
+                await operation
+
+    async def test_links_that_lead_nowhere_are_no_objects(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        for path in ("dangling", "loop", "loop/below"):
+            with pytest.raises(PathUnknownError):
+                await storage.get(path, 10)
+            assert not await storage.exists(path)
+
+    async def test_a_symbolic_link_is_deleted_not_followed(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        await storage.put("kept/file", b"x")
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/link").symlink_to(tmp_path / "kept")
+        (tmp_path / "a/dangling").symlink_to(tmp_path / "nowhere")
+        await storage.delete("a")
+        assert await storage.get("kept/file", 10) == b"x"
+
+
+async def hold(storage: FilesystemStorage) -> None:
+    async with storage.lock("tag", "v1"):
+        pytest.fail("no lock can be had")
+
+
+Operation = Callable[[FilesystemStorage], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    ("call", "operation"),
+    [
+        pytest.param("open", lambda storage: storage.get("a/b", 10), id="get"),
+        pytest.param("open", lambda storage: storage.put("a/b", b""), id="put"),
+        pytest.param("open", lambda storage: storage.create("a/c"), id="create"),
+        pytest.param("open", lambda storage: storage.open("a/b"), id="open"),
+        pytest.param("open", hold, id="lock"),
+        pytest.param("stat", lambda storage: storage.size("a/b"), id="size"),
+        pytest.param("stat", lambda storage: storage.exists("a/b"), id="exists"),
+        pytest.param("stat", lambda storage: storage.stamp("a"), id="stamp"),
+        pytest.param("scandir", lambda storage: storage.list("a"), id="list"),
+        pytest.param("lstat", lambda storage: storage.delete("a"), id="delete"),
+    ],
+)
+async def test_trouble_is_reported_with_its_cause(
+    storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch, call: str, operation: Operation
+) -> None:
+    await storage.put("a/b", b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, refuse)
+        with pytest.raises(StorageError, match="Permission denied") as caught:
+            await operation(storage)
+    assert isinstance(caught.value.__cause__, PermissionError)
+
+
+class TestStamps:
+    async def test_a_directory_just_changed_has_none(self, storage: FilesystemStorage) -> None:
+        await storage.put("a/b", b"")
+        assert await storage.stamp("a") is None
+
+    async def test_a_settled_directory_has_one_that_lasts(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        await storage.put("a/b", b"")
+        os.utime(tmp_path / "a", (1, 1))
+        stamp = await storage.stamp("a")
+        assert stamp is not None
+        assert await storage.stamp("a") == stamp
+        await storage.put("a/c", b"")
+        assert await storage.stamp("a") is None
+        os.utime(tmp_path / "a", (2, 2))
+        assert await storage.stamp("a") not in {None, stamp}
+
+    async def test_a_directory_made_anew_has_another(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        stamps = set()
+        for name in ("a", "aa"):
+            await storage.put(f"{name}/b", b"")
+            os.utime(tmp_path / name, (1, 1))
+            stamps.add(await storage.stamp(name))
+        assert len(stamps) == 2
+
+
+class TestDirectoriesThatVanish:
+    """``rm -rf`` of a repository, at the moment something is put into it."""
+
+    async def test_they_are_made_again(
+        self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        makedirs = os.makedirs
+        removed: list[str] = []
+
+        def vanish(path: str, **options: Any) -> None:  # noqa: ANN401 -- as makedirs has them
+            makedirs(path, **options)
+            if path.endswith("/a/b") and len(removed) < filesystem.INSTALL_TRIES - 2:
+                os.rmdir(path)  # noqa: PTH106 -- the same form as the code under test
+                removed.append(path)
+
+        monkeypatch.setattr(os, "makedirs", vanish)
+        await storage.put("a/b/c", b"x")
+        assert len(removed) == filesystem.INSTALL_TRIES - 2
+        assert (tmp_path / "a/b/c").read_bytes() == b"x"
+
+    async def test_not_for_ever(
+        self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            os,
+            "makedirs",
+            lambda path, **_: (
+                Path(path).mkdir(parents=True, exist_ok=True) if PRIVATE in path else None
+            ),
+        )
+        with pytest.raises(StorageError):
+            await storage.put("a/b/c", b"x")
+        assert list((tmp_path / PRIVATE / "tmp").iterdir()) == []
+
+
+class TestAppending:
+    async def test_a_file_published_meanwhile_is_refused(
+        self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await grow(storage, "up/data", b"blob")
+        flock = fcntl.flock
+
+        def flock_after_another_request_published(descriptor: int, operation: int) -> None:
+            (tmp_path / "up/data").rename(tmp_path / "blob")
+            (tmp_path / "up/data").write_bytes(b"of another upload")
+            flock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", flock_after_another_request_published)
+        with pytest.raises(PathUnknownError):
+            async with storage.append("up/data"):
+                pytest.fail("this is a blob")
+        assert (tmp_path / "blob").read_bytes() == b"blob"
+
+    async def test_a_file_removed_meanwhile_is_refused(
+        self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await grow(storage, "up/data", b"blob")
+        flock = fcntl.flock
+
+        def flock_after_a_cancel(descriptor: int, operation: int) -> None:
+            (tmp_path / "up/data").unlink()
+            flock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", flock_after_a_cancel)
+        with pytest.raises(PathUnknownError):
+            async with storage.append("up/data"):
+                pytest.fail("there is no upload")
+
+
+class TestReading:
+    async def test_a_file_cut_short_is_noticed(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        await storage.put("a", b"hello")
+        reader = await storage.open("a")
+        os.truncate(tmp_path / "a", 2)
+        with pytest.raises(StorageError, match="a ends at 2, expected 5"):
+            await content_of(reader)
+
+    async def test_a_disk_that_fails_is_reported(
+        self, storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await storage.put("a", b"hello")
+        reader = await storage.open("a")
+
+        def fail(*_: object) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "pread", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            await content_of(reader)
+
+    @pytest.mark.parametrize(
+        ("trouble", "questions"),
+        [(BlockingIOError(), 4), (OSError(errno.EOPNOTSUPP, "Operation not supported"), 1)],
+        ids=["not-cached", "kernel-can-not-tell"],
+    )
+    async def test_bytes_that_are_not_cached_are_read_in_a_thread(
+        self,
+        storage: FilesystemStorage,
+        monkeypatch: pytest.MonkeyPatch,
+        trouble: OSError,
+        questions: int,
+    ) -> None:
+        await storage.put("a", b"x" * (1 << 20))
+        asked = []
+
+        def ask(*_: object) -> int:
+            asked.append(1)
+            raise trouble
+
+        monkeypatch.setattr(os, "preadv", ask)
+        assert await read(storage, "a") == b"x" * (1 << 20)
+        assert len(asked) == questions
+
+
+class TestRecordedSize:
+    async def test_a_published_file_knows_it(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        await grow(storage, "up", b"12345")
+        await storage.publish("up", "blob")
+        os.truncate(tmp_path / "blob", 2)
+        reader = await storage.open("blob")
+        assert (reader.size, reader.recorded_size) == (2, 5)
+        reader.close()
+
+    async def test_what_another_registry_wrote_does_not(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        (tmp_path / "blob").write_bytes(b"12345")
+        reader = await storage.open("blob")
+        assert reader.recorded_size is None
+        os.setxattr(tmp_path / "blob", "user.dockyard.size", b"nonsense")
+        assert reader.recorded_size is None
+        reader.close()
+
+    async def test_a_file_system_without_room_for_it_will_do(
+        self, storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+        monkeypatch.setattr(os, "setxattr", refuse)
+        await grow(storage, "up", b"12345")
+        await storage.publish("up", "blob")
+        assert await read(storage, "blob") == b"12345"
+
+
+def test_the_epoch_is_the_machines_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FilesystemStorage(tmp_path).epoch == FilesystemStorage(tmp_path / "other").epoch
+
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert FilesystemStorage(tmp_path).epoch != FilesystemStorage(tmp_path).epoch
