@@ -194,6 +194,44 @@ class TestLines:
         await ask(application, (b"user-agent", long), (b"referer", long), raw_path=long)
         assert all(len(line) < 8000 for line in access.lines() + log.lines())
 
+    async def test_other_kinds_of_scope_pass_untouched(self, log: Pipe) -> None:
+        kinds: list[str] = []
+
+        async def note(scope: Scope, _receive: Receive, _send: Send) -> None:
+            assert FACTS not in scope
+            kinds.append(scope["type"])
+
+        await ask(RequestLog(note), type="lifespan")
+        assert kinds == ["lifespan"]
+        assert log.lines() == []
+
+    async def test_an_observer_is_told_both_ends(self, log: Pipe) -> None:
+        events: list[tuple[object, ...]] = []
+
+        class Observer:
+            def began(self, scope: Scope) -> None:
+                events.append(("began", scope["path"]))
+
+            def completed(self, scope: Scope, status: int, written: int, nanoseconds: int) -> None:
+                events.append(("completed", scope["path"], status, written))
+                assert nanoseconds > 0
+
+        await ask(RequestLog(ok, observer=Observer()))
+        assert events == [("began", "/v2/"), ("completed", "/v2/", 200, 5)]
+        assert log.lines()
+
+    async def test_an_unauthenticated_request_is_a_warning(self, log: Pipe) -> None:
+        """Each client's first request is one, so it is no error."""
+
+        async def challenge(scope: Scope, _receive: Receive, send: Send) -> None:
+            scope[FACTS].code, scope[FACTS].message = "UNAUTHORIZED", "authentication required"
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body"})
+
+        await ask(RequestLog(challenge))
+        (line,) = map(json.loads, log.lines())
+        assert line["level"] == "warning"
+
 
 class TestFailures:
     async def test_a_failure_is_500_with_the_envelope(self, log: Pipe) -> None:

@@ -77,7 +77,8 @@ def test_bytes_whose_sync_failed_are_never_acknowledged(tmp_path: Path) -> None:
     with registry, RegistryClient(registry.address) as client:
         location = client.start_upload("a/b")
         target = with_query(location, digest=digest_of(body))
-        with failing(registry.workers, tmp_path / "trace", "fsync,fdatasync", "EIO"):
+        (data,) = registry.root.rglob("_uploads/*/data")
+        with failing(registry.workers, tmp_path / "trace", "fsync,fdatasync", "EIO", file=data):
             refused(client.request("PUT", target, body=body, headers=OCTETS))
         again = client.request("PUT", target, body=b"")
         assert again.expect(404).codes() == ["BLOB_UPLOAD_UNKNOWN"]

@@ -14,7 +14,7 @@ from tests.inprocess import application, client_of
 from tests.parts.images import OCI_CONFIG, OCI_MANIFEST, Content, digest_of, manifest
 
 
-CALLS: Final = ("fsync", "replace", "open", "write", "mkdir", "stat", "fstat", "unlink", "scandir")
+CALLS: Final = ("fsync", "replace", "open", "write", "mkdir", "stat", "fstat", "unlink", "rmdir", "listdir")
 """What the storage asks of the kernel, under the names by which Python offers it."""
 
 CONFIG: Final = Content(OCI_CONFIG, b'{"os":"linux"}')

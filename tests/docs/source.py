@@ -75,16 +75,22 @@ def log_messages() -> set[str]:
     """Return what the program says in its log, ``…`` where a value stands in the sentence."""
     found: set[str] = set()
     for module in modules():
-        for call in calls(module):
-            if isinstance(call.func, ast.Attribute) and _logs(call.func):
-                found |= {
-                    text for argument in call.args[:2] for text in _sentences(argument) if text
-                }
+        for node in ast.walk(tree(module)):
+            match node:
+                case ast.Call(func=ast.Attribute() as function, args=arguments) if _logs(function):
+                    said = arguments[:2]  # the second is the message of ``log.log(level, ...)``
+                case ast.Assign(
+                    targets=[ast.Subscript(slice=ast.Constant(value="event"))], value=message
+                ):
+                    said = [message]
+                case _:
+                    continue
+            found |= {text for each in said for text in _sentences(each) if text}
     return found
 
 
 def _logs(function: ast.Attribute) -> bool:
-    """Return whether a method is one of a logger, such as ``self._log.log`` or ``logger().info``."""
+    """Return whether a method is one of a logger, such as ``logger().info`` or ``log.log``."""
     return function.attr in LOG_METHODS | {"log"} and "log" in ast.unparse(function.value).lower()
 
 

@@ -18,6 +18,7 @@ from dockyard.http.failures import FAILURES, MESSAGES
 from dockyard.http.routes import ROUTES
 from dockyard.oci.digest import Digest
 from dockyard.server.limits import ConnectionLimits
+from dockyard.server.metrics import HANDLERS, Metrics
 from dockyard.storage import layout
 from tests.docs.markdown import code, codes, reference
 from tests.docs.source import log_messages, modules, numbers, refusals, texts
@@ -173,8 +174,9 @@ class TestLimits:
         }
 
     def test_every_constant_has_a_row(self) -> None:
-        table = reference("limits").table("Constants")
-        documented = {code(row["Constant"]): value_of(row["Value"]) for row in table.rows}
+        page = reference("limits")
+        rows = [*page.table("Constants").rows, *page.table("Other numbers").rows]
+        documented = {code(row["Constant"]): value_of(row["Value"]) for row in rows}
         assert documented == dict(numbers())
 
     def test_every_limit_has_a_reason(self) -> None:
@@ -182,6 +184,30 @@ class TestLimits:
         for row in [*page.table("Of a connection").rows, *page.table("Constants").rows]:
             assert row["What it bounds"], row
             assert row["Why so much"], row
+
+
+class TestMetrics:
+    def test_every_metric_has_a_row(self) -> None:
+        metrics = Metrics(workers=1)
+        scope = {"path": "/v2/", "method": "GET"}
+        counter = metrics.counter(0)
+        counter.began(scope)
+        counter.completed(scope, 200, 2, 1000)
+        rendered = metrics.render()
+        kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", rendered, re.MULTILINE))
+        labels: dict[str, set[str]] = {name: set() for name in kinds}
+        for name, pairs in re.findall(r"^(\w+?)(?:_bucket)?\{(.+)\}", rendered, re.MULTILINE):
+            if name in labels:
+                labels[name] |= {pair.split("=")[0] for pair in pairs.split(",")} - {"le"}
+        table = reference("debug").table("Metrics")
+        documented = {
+            code(row["Metric"]): (row["Kind"], set(codes(row["Labels"]))) for row in table.rows
+        }
+        assert documented == {name: (kind, labels[name]) for name, kind in kinds.items()}
+
+    def test_every_handler_is_named(self) -> None:
+        (sentence,) = (line for line in reference("debug").prose if line.startswith("`handler` is"))
+        assert codes(sentence)[1:] == list(HANDLERS)
 
 
 class TestLogs:

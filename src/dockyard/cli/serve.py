@@ -1,17 +1,19 @@
 """The command ``serve``."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from dockyard.config import ConfigurationError, load
+from dockyard.config import ConfigurationError, FilesystemSettings, Settings, load
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--welcome", is_flag=True, help="once it serves, say where and what to try")
 @click.pass_context
-def serve(context: click.Context, config: Path | None) -> int:
+def serve(context: click.Context, config: Path | None, *, welcome: bool) -> int:
     """`serve` stores and distributes Docker images."""
     try:
         loaded = load(config, os.environ)
@@ -21,4 +23,20 @@ def serve(context: click.Context, config: Path | None) -> int:
         return 1
     from dockyard.server import service  # noqa: PLC0415 -- mistakes are told before all is imported
 
-    return service.serve(loaded, os.environ)
+    def greet(addresses: Sequence[str]) -> None:
+        if welcome:
+            click.echo(render_welcome(loaded.settings, addresses))
+
+    return service.serve(loaded, os.environ, announce=greet)
+
+
+def render_welcome(settings: Settings, addresses: Sequence[str]) -> str:
+    """Return two lines: where the registry listens and keeps its data, and a push to try."""
+    host, _, port = addresses[0].rpartition(":")
+    name = f"localhost:{port}" if host in {"[::]", "0.0.0.0", "127.0.0.1"} else addresses[0]  # noqa: S104 -- compared, not bound
+    driver = settings.storage.driver
+    kept = driver.rootdirectory if isinstance(driver, FilesystemSettings) else "memory"
+    return (
+        f"Dockyard serves on http://{name} and keeps its images in {kept}\n"
+        f"Try: docker tag IMAGE {name}/IMAGE && docker push {name}/IMAGE"
+    )

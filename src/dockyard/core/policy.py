@@ -7,7 +7,7 @@ from enum import Enum
 
 from dockyard.errors import ClassDeniedError, ManifestInvalidError
 from dockyard.oci import mediatype
-from dockyard.oci.manifest import Descriptor, Manifest
+from dockyard.oci.manifest import Descriptor, Manifest, shown
 
 
 class Children(Enum):
@@ -70,12 +70,12 @@ class Policy:
     def _check_url(self, url: str) -> None:
         if not url.startswith(("http://", "https://")) or "#" in url:
             raise ManifestInvalidError(
-                f"the url {url!r} of a layer is not http or https without fragment"
+                f"the url {shown(url)} of a layer is not http or https without fragment"
             )
         allowed = not self.allow_urls or any(pattern.search(url) for pattern in self.allow_urls)
         if not allowed or any(pattern.search(url) for pattern in self.deny_urls):
             raise ManifestInvalidError(
-                f"the url {url!r} of a layer is not allowed by validation.manifests.urls"
+                f"the url {shown(url)} of a layer is not allowed by validation.manifests.urls"
             )
 
 

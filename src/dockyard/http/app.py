@@ -122,7 +122,7 @@ def _configured(headers: Mapping[str, Sequence[str]]) -> Headers:
 
 def _moved(scope: Scope, path: str) -> Response:
     query = scope["query_string"]
-    location = quote(path).encode() + (b"?" + query if query else b"")
+    location = quote(path, safe="/:").encode() + (b"?" + query if query else b"")
     # 308 keeps the method, which 301 lets a client change; both are followed alike for GET.
     status = 301 if scope["method"] in {"GET", "HEAD"} else 308
     return Response(status, [(b"Location", location)])

@@ -21,7 +21,7 @@ from itertools import count
 from typing import Any, Final, Protocol, TypeAlias
 
 from dockyard.http.messages import Message, Receive, Scope, Send
-from dockyard.telemetry import FACTS, Lines, RequestFacts, logger
+from dockyard.telemetry import FACTS, Lines, RequestFacts, line_writer, logger
 
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -94,6 +94,7 @@ class RequestLog:
         self._access = access
         self._observer = observer
         self._log = logger()
+        self._write = line_writer()
         self._logs_completion = self._log.is_enabled_for(logging.INFO)
         self._prefix = secrets.token_hex(8)
         self._count = count(1)
@@ -155,9 +156,9 @@ class RequestLog:
             if failed:
                 self._log_failure(_completion(scope, channel, fields, remote, duration), channel)
             elif self._logs_completion:
-                self._log.info(
-                    "response completed", **_completion(scope, channel, fields, remote, duration)
-                )
+                completion = _completion(scope, channel, fields, remote, duration)
+                completion["event"] = "response completed"
+                self._write("info", completion)
             if self._access is not None:
                 self._access.write(self._combined(scope, channel, fields, remote))
         if self._observer is not None:
@@ -290,25 +291,35 @@ def _completion(
     """Return distribution's fields of a completed response; those without a value are left out."""
     facts = channel.facts
     completion: dict[str, Any] = {
-        "auth.user.name": facts.user,
-        "http.request.contenttype": _latin(fields.get(b"content-type")),
-        "http.request.host": _latin(fields.get(b"host")),
         "http.request.id": facts.id,
         "http.request.method": scope["method"],
-        "http.request.referer": _latin(fields.get(b"referer")),
-        "http.request.remoteaddr": remote or None,
         "http.request.uri": _uri(scope),
-        "http.request.useragent": _latin(fields.get(b"user-agent")),
-        "http.response.contenttype": _content_type(channel.headers),
         "http.response.duration": render_duration(duration),
         "http.response.status": channel.final_status,
         "http.response.written": channel.written,
-        "vars.digest": facts.digest,
-        "vars.name": facts.name,
-        "vars.reference": facts.reference,
-        "vars.uuid": facts.uuid,
     }
-    return {key: value for key, value in completion.items() if value is not None}
+    for key, name in _REQUEST_FIELDS:
+        if value := fields.get(name):
+            completion[key] = value.decode("latin-1")
+    others = (
+        ("auth.user.name", facts.user),
+        ("http.request.remoteaddr", remote),
+        ("http.response.contenttype", _content_type(channel.headers)),
+        ("vars.digest", facts.digest),
+        ("vars.name", facts.name),
+        ("vars.reference", facts.reference),
+        ("vars.uuid", facts.uuid),
+    )
+    completion |= {key: text for key, text in others if text}
+    return completion
+
+
+_REQUEST_FIELDS: Final = (
+    ("http.request.contenttype", b"content-type"),
+    ("http.request.host", b"host"),
+    ("http.request.referer", b"referer"),
+    ("http.request.useragent", b"user-agent"),
+)
 
 
 def _content_type(headers: Iterable[Header]) -> str | None:

@@ -24,6 +24,9 @@ SCHEMA1_REMEDY: Final = (
 SIZE_LIMIT: Final = 1 << 62
 """Bytes a descriptor may claim; more can't be a file."""
 
+SHOWN_LIMIT: Final = 200
+"""Characters of a manifest's value that a message repeats: the value may have millions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
@@ -115,6 +118,12 @@ def parse(content: bytes, content_type: str = "") -> Manifest:
     return _other(body, media_type)
 
 
+def shown(value: object) -> str:
+    """Return `value` as a message repeats it, cut to `SHOWN_LIMIT` characters."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_LIMIT else f"{text[:SHOWN_LIMIT]}…"
+
+
 def _is_foreign(media_type: str) -> bool:
     """Return whether a type is none of ours, so that its bytes may be anything."""
     ours = mediatype.IMAGES | mediatype.INDEXES | mediatype.SCHEMA1
@@ -130,16 +139,19 @@ def declared_type(content: bytes) -> str:
         ManifestInvalidError: it is of schema 1, which is no longer served.
     """
     body = _load_lenient(content)
-    declared = body.get("mediaType")
+    value = body.get("mediaType")
+    declared = value if isinstance(value, str) else ""
     if declared in mediatype.SCHEMA1 or body.get("schemaVersion") == 1:
         raise ManifestInvalidError(SCHEMA1_REMEDY)
-    return declared if isinstance(declared, str) and mediatype.is_media_type(declared) else ""
+    return declared if mediatype.is_media_type(declared) else ""
 
 
 def _declared(body: Json) -> str:
     declared = _text(body, "mediaType")
     if declared and not mediatype.is_media_type(declared):
-        raise ManifestInvalidError(f"the manifest's mediaType {declared!r} is not a media type")
+        raise ManifestInvalidError(
+            f"the manifest's mediaType {shown(declared)} is not a media type"
+        )
     return declared
 
 
@@ -266,10 +278,10 @@ def _parse_descriptor(value: object, field: str) -> Descriptor:
         parsed = Digest.parse(digest if isinstance(digest, str) else "")
     except DigestInvalidError as error:
         raise ManifestInvalidError(
-            f"the manifest's {field!r} has the digest {digest!r}, which can't be verified"
+            f"the manifest's {field!r} has the digest {shown(digest)}, which can't be verified"
         ) from error
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < SIZE_LIMIT:
-        raise ManifestInvalidError(f"the manifest's {field!r} has the size {size!r}")
+        raise ManifestInvalidError(f"the manifest's {field!r} has the size {shown(size)}")
     urls = value.get("urls") or ()
     if not isinstance(urls, list | tuple) or not all(isinstance(url, str) for url in urls):
         raise ManifestInvalidError(f"the manifest's {field!r} has urls that are not a list of text")

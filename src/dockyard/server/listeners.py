@@ -1,5 +1,6 @@
 """The sockets a service listens on."""
 
+import errno
 import os
 import socket
 import stat
@@ -22,6 +23,9 @@ KEEPALIVE_PROBES: Final = 9
 
 FIRST_ACTIVATED: Final = 3
 """The first descriptor that systemd passes. Source: sd_listen_fds(3)."""
+
+_NO_IPV6: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
+"""What binding to every IPv6 address fails with where there is no IPv6, or it is switched off."""
 
 _PORTS: Final = range(1 << 16)
 
@@ -135,18 +139,23 @@ def listen_tcp(address: str) -> Listener:
         ListenError: see `open_listeners`.
     """
     host, port = split_address(address)
-    where = f"listen tcp {address}: bind"
-    if not host and socket.has_dualstack_ipv6():
-        with suppress(OSError):  # taken, or no IPv6 after all: asking for IPv4 tells which
-            return _bind_tcp(socket.AF_INET6, ("::", port), dual_stack=True)
     try:
         if not host:
-            return _bind_tcp(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 -- what ":port" means
+            return _bind_everywhere(port)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         return _bind_tcp(family, place)
     except OSError as error:
-        raise _refused(where, error) from error
+        raise _refused(f"listen tcp {address}: bind", error) from error
+
+
+def _bind_everywhere(port: int) -> Listener:
+    try:
+        return _bind_tcp(socket.AF_INET6, ("::", port), dual_stack=True)
+    except OSError as error:
+        if error.errno not in _NO_IPV6:
+            raise
+    return _bind_tcp(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 -- what ":port" means
 
 
 def split_address(address: str) -> tuple[str, int]:

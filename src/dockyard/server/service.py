@@ -3,7 +3,7 @@
 import os
 import socket
 import tempfile
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,10 +57,17 @@ def serve(
     loaded: Loaded,
     environment: MutableMapping[str, str],
     limits: ConnectionLimits | None = None,
+    announce: Callable[[Sequence[str]], None] | None = None,
 ) -> int:
     """Serve until told to stop; return the exit status.
 
     What prevents the start is one line in the log, and status 1: nothing is served then.
+
+    Args:
+        loaded: the configuration.
+        environment: read for the sockets of systemd, which are taken out of it.
+        limits: bounds of the connections of all workers together.
+        announce: called once, with the addresses, when connections are accepted.
     """
     settings = loaded.settings
     identity = {"instance.id": str(uuid4()), "version": release()}
@@ -86,7 +93,7 @@ def serve(
                 build=composition.debug, sockets=_sockets(places.debug), limits=DEBUG_LIMITS
             )
             doors.append(debug)
-        run_worker(doors, drain_seconds, start.lifeline, partial(_begin, start, places))
+        run_worker(doors, drain_seconds, start.lifeline, partial(_begin, start, places, announce))
 
     share_memory()
     try:
@@ -121,14 +128,16 @@ def _sockets(listeners: Sequence[Listener]) -> list[socket.socket]:
     return [listener.socket for listener in listeners]
 
 
-def _begin(start: Start, places: _Places) -> None:
-    """Tell the parent that a worker serves, and, for the first one, the log."""
+def _begin(start: Start, places: _Places, announce: Callable[[Sequence[str]], None] | None) -> None:
+    """Tell the parent that a worker serves, and, for the first one, the log and whoever asked."""
     start.ready()
     if start.announces:
         for listener in places.debug:
             logger().info(f"debug server listening {listener.name}")
         for listener in places.main:
             logger().info(f"listening on {listener.name}")
+        if announce is not None:
+            announce([listener.name for listener in places.main])
 
 
 class _Composition:

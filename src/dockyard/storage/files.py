@@ -14,6 +14,9 @@ READ_CHUNK: Final = 256 << 10
 """Bytes read and sent at once. 256 KiB cost the least CPU per GB and hold 0.8 MB for a stalled
 pull; larger reads save nothing and hold more."""
 
+MAKE_TRIES: Final = 5
+"""Times directories are made again when someone removes them at the same moment."""
+
 _SIZE: Final = b"user.dockyard.size"
 """Extended attribute that says how many bytes a blob had when it was published."""
 
@@ -101,6 +104,37 @@ class FileWriter:
                 raise StorageFullError(f"no room left: {error.strerror}") from error
             raise StorageError(f"write failed: {error.strerror}") from error
         self.size += len(chunk)
+
+
+def make_directories(directory: str) -> None:
+    """Make `directory` and those above it, as far as nobody removes them at the same moment.
+
+    Whoever then uses it finds out if that was in vain, and why.
+    """
+    for _ in range(MAKE_TRIES):
+        with suppress(FileNotFoundError, FileExistsError):  # removed while we were looking
+            os.makedirs(directory, exist_ok=True)  # noqa: PTH103 -- plain strings throughout
+            return
+
+
+def create_file(path: str) -> int:
+    """Open an empty file for writing, in place of any at `path`; make its directories as needed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    for _ in range(MAKE_TRIES):
+        make_directories(os.path.dirname(path))  # noqa: PTH120 -- plain strings throughout
+        with suppress(FileNotFoundError):  # removed after we made it
+            return os.open(path, flags, 0o666)
+    return os.open(path, flags, 0o666)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or a directory with all it holds."""
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 -- plain strings
+        for name in os.listdir(path):  # noqa: PTH208 -- plain strings throughout
+            remove_tree(f"{path}/{name}")
+        os.rmdir(path)  # noqa: PTH106 -- plain strings throughout
+    else:
+        os.unlink(path)  # noqa: PTH108 -- plain strings throughout
 
 
 def sync_directory(directory: str) -> None:

@@ -24,7 +24,15 @@ from dockyard.errors import (
     StorageError,
     StorageFullError,
 )
-from dockyard.storage.files import FileReader, FileWriter, sync_directory
+from dockyard.storage.files import (
+    MAKE_TRIES,
+    FileReader,
+    FileWriter,
+    create_file,
+    make_directories,
+    remove_tree,
+    sync_directory,
+)
 from dockyard.storage.interface import Entry, ObjectTooLargeError
 from dockyard.threads import in_thread
 
@@ -46,9 +54,6 @@ STALE: Final = 3600.0
 SETTLED: Final = 1.0
 """Seconds after which a directory's time tells that it has not changed since: file systems count
 time in steps of up to a hundredth of a second, network file systems look again within one."""
-
-INSTALL_TRIES: Final = 5
-"""Times a target's directories are made again when someone removes them at the same moment."""
 
 KNOWN_DIRECTORIES: Final = 8192
 """Directories remembered as durably named: about 1 MB. Forgetting costs one more sync."""
@@ -123,9 +128,7 @@ class FilesystemStorage:
         """See `Storage.create`."""
         full = f"{self._root}/{path}"
         with _translating(path, missing=_GONE):
-            os.makedirs(os.path.dirname(full), exist_ok=True)  # noqa: PTH103, PTH120 -- hot
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            descriptor = os.open(full, flags, 0o666)
+            descriptor = create_file(full)
             try:
                 os.write(descriptor, content)
             finally:
@@ -216,7 +219,7 @@ class FilesystemStorage:
         with suppress(FileNotFoundError), os.scandir(self._tmp) as entries:
             for entry in entries:
                 if entry.stat(follow_symlinks=False).st_ctime < oldest:
-                    _remove(entry.path)
+                    remove_tree(entry.path)
                     removed += 1
         return removed
 
@@ -232,11 +235,13 @@ class FilesystemStorage:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            self._install(temporary, path)
+            self._rename(temporary, path)
         except OSError:
             with suppress(OSError):  # the first failure is the one to report
                 os.unlink(temporary)  # noqa: PTH108 -- plain strings throughout
             raise
+        with suppress(FileNotFoundError):  # someone removed it since: that is what happened last
+            self._sync_name(path)
 
     def _publish(self, source: str, target: str) -> None:
         full = f"{self._root}/{source}"
@@ -252,23 +257,32 @@ class FilesystemStorage:
             raise
         finally:
             os.close(descriptor)
-        self._install(full, target)
+        self._rename(full, target)
+        self._sync_name(target)
 
-    def _install(self, source: str, path: str) -> None:
-        """Give the synced file `source` its name, durably in the strictest reading of POSIX."""
+    def _rename(self, source: str, path: str) -> None:
+        """Give the synced file `source` its name."""
         target = f"{self._root}/{path}"
         directory = os.path.dirname(target)  # noqa: PTH120 -- hot
-        for attempt in range(INSTALL_TRIES):  # pragma: no branch -- the last try raises
+        for attempt in range(MAKE_TRIES):  # pragma: no branch -- the last try raises
             try:
                 os.replace(source, target)  # noqa: PTH105 -- hot
                 break
             except FileNotFoundError:
-                if attempt == INSTALL_TRIES - 1 or not os.path.lexists(source):
+                if attempt == MAKE_TRIES - 1 or not os.path.lexists(source):
                     raise
                 self._forget(directory)
-                os.makedirs(directory, exist_ok=True)  # noqa: PTH103 -- hot
-        self._sync_names(directory)
-        sync_directory(directory)
+                make_directories(directory)
+
+    def _sync_name(self, path: str) -> None:
+        """Make the name of `path` durable, in the strictest reading of POSIX."""
+        directory = os.path.dirname(f"{self._root}/{path}")  # noqa: PTH120 -- hot
+        try:
+            self._sync_names(directory)
+            sync_directory(directory)
+        except FileNotFoundError:
+            self._forget(directory)
+            raise
 
     def _sync_names(self, directory: str) -> None:
         """Make the names of `directory` and the directories above it durable.
@@ -315,7 +329,7 @@ class FilesystemStorage:
             os.replace(full, temporary)  # noqa: PTH105 -- plain strings throughout
         self._forget(full)
         sync_directory(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
-        _remove(temporary)
+        remove_tree(temporary)
 
     def _temporary(self) -> str:
         os.makedirs(self._tmp, exist_ok=True)  # noqa: PTH103 -- hot
@@ -332,16 +346,6 @@ def _boot() -> str:
 def _list(directory: str) -> list[Entry]:
     with os.scandir(directory) as entries:
         return [Entry(entry.name, entry.is_dir()) for entry in entries]
-
-
-def _remove(path: str) -> None:
-    """Remove a file or a directory with all it holds."""
-    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 -- plain strings
-        for entry in _list(path):
-            _remove(f"{path}/{entry.name}")
-        os.rmdir(path)  # noqa: PTH106 -- plain strings throughout
-    else:
-        os.unlink(path)  # noqa: PTH108 -- plain strings throughout
 
 
 def _hold_end(descriptor: int, full: str, path: str) -> None:

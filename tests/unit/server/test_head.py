@@ -95,6 +95,25 @@ class TestFraming:
     ) -> None:
         assert framing_of([HOST, *fields], "1.1") == expected
 
+    @pytest.mark.parametrize(
+        ("fields", "version"),
+        [
+            ([(b"content-length", b"3"), (b"transfer-encoding", b"chunked")], "1.1"),
+            ([(b"transfer-encoding", b"chunked")], "1.0"),
+            ([(b"transfer-encoding", b"chunked, chunked")], "1.1"),
+            ([(b"content-length", b"3"), (b"content-length", b"3")], "1.1"),
+            ([(b"content-length", b"+3")], "1.1"),
+            ([(b"content-length", b"")], "1.1"),
+            ([(b"content-length", b"9" * 19)], "1.1"),
+            ([(b"expect", b"tea")], "1.1"),
+        ],
+    )
+    def test_what_could_be_read_in_two_ways_is_refused(
+        self, fields: list[tuple[bytes, bytes]], version: str
+    ) -> None:
+        with pytest.raises(RefusedError):
+            framing_of([HOST, *fields], version)
+
     def test_http_1_0_does_not_wait_for_continue(self) -> None:
         fields = [(b"content-length", b"3"), (b"expect", b"100-continue")]
         assert framing_of(fields, "1.0") == Framing(BodyForm.LENGTH, 3)

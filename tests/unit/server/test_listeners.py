@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 from dataclasses import dataclass
@@ -66,6 +67,25 @@ class TestTCP:
     def test_programs_that_are_started_do_not_inherit_it(self) -> None:
         listener = listen_tcp("127.0.0.1:0")
         assert not os.get_inheritable(listener.socket.fileno())
+        listener.close()
+
+    def test_a_port_taken_on_every_address_is_told(self) -> None:
+        listener = listen_tcp(":0")
+        port = listener.socket.getsockname()[1]
+        with pytest.raises(ListenError, match=f"listen tcp :{port}: bind: address already in use"):
+            listen_tcp(f":{port}")
+        listener.close()
+
+    def test_without_ipv6_it_is_ipv4(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class KernelWithoutIPv6(socket.socket):
+            def __init__(self, family: int = -1, kind: int = -1) -> None:
+                if family == socket.AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+                super().__init__(family, kind)
+
+        monkeypatch.setattr(socket, "socket", KernelWithoutIPv6)
+        listener = listen_tcp(":0")
+        assert listener.name.startswith("0.0.0.0:")
         listener.close()
 
     def test_an_unknown_host_is_one_line(self) -> None:
