@@ -6,6 +6,7 @@ how a failure is reported: statuses and OCI error codes belong to `dockyard.http
     RegistryError
     ├── InvalidError                 the request could never succeed as written
     │   ├── DigestInvalidError
+    │   ├── DigestMissingError
     │   ├── DigestMismatchError
     │   ├── SizeMismatchError
     │   ├── RangeInvalidError
@@ -58,6 +59,13 @@ class DigestInvalidError(InvalidError):
             f"not a verifiable digest: {text!r}; expected sha256: or sha512: and its hexadecimals"
         )
         self.text = text
+
+
+class DigestMissingError(InvalidError):
+    """An upload is to be finished, but the request does not say under which digest."""
+
+    def __init__(self) -> None:
+        super().__init__("digest missing: name it in the query, ?digest=")
 
 
 class DigestMismatchError(InvalidError):

@@ -73,6 +73,7 @@ def _reference_detail(error: errors.ManifestUnknownError) -> object:
 FAILURES: Final[Mapping[type[errors.RegistryError], Failure]] = {
     errors.InvalidError: Failure(HTTPStatus.BAD_REQUEST, "UNKNOWN", _text),
     errors.DigestInvalidError: Failure(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", _text),
+    errors.DigestMissingError: Failure(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", _text),
     errors.DigestMismatchError: Failure(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", _text),
     errors.SizeMismatchError: Failure(HTTPStatus.BAD_REQUEST, "SIZE_INVALID", _text),
     errors.RangeInvalidError: Failure(

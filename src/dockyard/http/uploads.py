@@ -1,7 +1,7 @@
 """Uploads: end-4 (POST), end-5 (PATCH), end-6 (PUT), end-11, end-13 (GET), end-14 (DELETE)."""
 
 from dockyard.core.uploads import Upload
-from dockyard.errors import DigestInvalidError, SizeMismatchError, UploadUnknownError
+from dockyard.errors import DigestMissingError, SizeMismatchError, UploadUnknownError
 from dockyard.http.messages import Headers, Request, Response
 from dockyard.http.services import Services
 from dockyard.oci.digest import DEFAULT_ALGORITHM, Digest
@@ -53,7 +53,7 @@ async def finish(services: Services, request: Request) -> Response:
     upload, offset = _upload(request)
     promised = request.query("digest")
     if promised is None:
-        raise DigestInvalidError("digest missing")
+        raise DigestMissingError
     digest = Digest.parse(promised)
     start = _start(request, offset)
     await services.uploads.finish(upload, digest, request.chunks(), start)

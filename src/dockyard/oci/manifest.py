@@ -24,6 +24,10 @@ SCHEMA1_REMEDY: Final = (
 SIZE_LIMIT: Final = 1 << 62
 """Bytes a descriptor may claim; more can't be a file."""
 
+CONTAINERS_LIMIT: Final = 100_000
+"""Objects and lists a manifest may have, twice the descriptors that fit into 4 MiB. Without it, 4 MiB
+of empty lists would be 150 MB of memory and seconds of work."""
+
 SHOWN_LIMIT: Final = 200
 """Characters of a manifest's value that a message repeats: the value may have millions."""
 
@@ -176,6 +180,10 @@ def _load_lenient(content: bytes) -> Json:
 
 
 def _load(content: bytes) -> Json:
+    if content.count(b"{") + content.count(b"[") > CONTAINERS_LIMIT:
+        raise ManifestInvalidError(
+            f"the manifest has more than {CONTAINERS_LIMIT} objects and lists"
+        )
     try:
         body = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
