@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from dockyard.core.leases import Leases
 from dockyard.core.links import LinkDamagedError, damaged_link, read_link, write_link
-from dockyard.errors import BlobUnknownError, PathUnknownError
+from dockyard.core.trash import Trash
+from dockyard.errors import BlobUnknownError, PathUnknownError, StorageError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.interface import Reader, Storage
@@ -37,8 +39,10 @@ class Blob:
 class Blobs:
     """The blobs of all repositories. A repository has a blob if, and only if, it has its link."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, leases: Leases, trash: Trash) -> None:
         self._storage = storage
+        self._leases = leases
+        self._trash = trash
 
     async def open(self, name: str, digest: Digest) -> Blob:
         """Open a blob of the repository `name`.
@@ -51,7 +55,7 @@ class Blobs:
         """
         try:
             target = await self._target(name, digest)
-            reader = await self._storage.open(layout.blob(target))
+            reader = await self._open(target)
         except PathUnknownError as error:
             raise BlobUnknownError(str(digest)) from error
         except LinkDamagedError as error:
@@ -64,6 +68,18 @@ class Blobs:
             )
             raise BlobUnknownError(str(digest), damage=damage)
         return Blob(digest, reader.size, reader)
+
+    async def tell(self, name: str, digest: Digest) -> Blob:
+        """Open a blob whose existence a client of `name` is about to be told of.
+
+        The blob is safe from collection for the grace period. Raises as `open` does.
+        """
+        try:
+            await self._leases.tell(name, digest)
+        except StorageError as error:
+            # A full or read-only disk must not keep anyone from pulling; pushing fails by itself.
+            structlog.get_logger().warning("no lease", digest=str(digest), err=str(error))
+        return await self.open(name, digest)
 
     async def has(self, name: str, digest: Digest) -> bool:
         """Return whether the repository `name` has the blob, undamaged."""
@@ -91,6 +107,7 @@ class Blobs:
                 return False
         else:
             target = digest
+        await self._leases.tell(name, target)
         if not await self._is_whole(target):
             return False
         await write_link(self._storage, layout.layer_link(name, digest), target)
@@ -121,9 +138,18 @@ class Blobs:
             raise damaged_link(path, f"holds {target}")
         return target
 
+    async def _open(self, target: Digest) -> Reader:
+        """Open a blob's bytes, brought back if they are in the trash: somebody needs them."""
+        try:
+            return await self._storage.open(layout.blob(target))
+        except PathUnknownError:
+            if not await self._trash.bring_back(target):
+                raise
+            return await self._storage.open(layout.blob(target))
+
     async def _is_whole(self, digest: Digest) -> bool:
         try:
-            reader = await self._storage.open(layout.blob(digest))
+            reader = await self._open(digest)
         except PathUnknownError:
             return False
         damage = _damage(reader, digest)

@@ -9,9 +9,11 @@ from typing import Final
 import structlog
 
 from dockyard.core.blobs import Blobs
+from dockyard.core.leases import Leases
 from dockyard.core.links import LinkDamagedError, read_link, write_link
 from dockyard.core.policy import Policy
 from dockyard.core.tags import UNCONDITIONAL, Condition, Tags
+from dockyard.core.trash import Trash
 from dockyard.errors import (
     DigestMismatchError,
     ManifestBlobsUnknownError,
@@ -87,8 +89,18 @@ class Manifests:
     cached, since they can't change; links never are.
     """
 
-    def __init__(self, storage: Storage, blobs: Blobs, tags: Tags, policy: Policy) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 -- the parts of a registry, made in one place
+        self,
+        storage: Storage,
+        blobs: Blobs,
+        tags: Tags,
+        policy: Policy,
+        leases: Leases,
+        trash: Trash,
+    ) -> None:
         self._storage = storage
+        self._leases = leases
+        self._trash = trash
         self._blobs = blobs
         self._tags = tags
         self._policy = policy
@@ -139,10 +151,24 @@ class Manifests:
         await self._check_references(push.name, manifest)
         async with self._storage.lock("repository", push.name, shared=True):
             await self._store(push.name, digest, manifest.media_type, push.content)
+            await self._check_again(push, digest, manifest)
             for position, tag in enumerate(push.tags):
                 condition = push.condition if position == 0 else UNCONDITIONAL
                 await self._tags.move(push.name, tag, digest, condition)
+        await self._release(push.name, manifest)
         return digest, manifest
+
+    async def drop_untagged(self, name: str, digest: Digest) -> bool:
+        """Remove a manifest, unless a tag points to it by now; return whether it went."""
+        async with self._storage.lock("repository", name):
+            if await self._tags.pointing(name, digest):
+                return False
+            structlog.get_logger().info(f"deleting manifest: {digest}")
+            try:
+                await self._storage.delete(layout.revision(name, digest))
+            except PathUnknownError:
+                return False
+            return True
 
     async def delete(self, name: str, digest: Digest) -> None:
         """Remove a manifest and every tag that points to it; its bytes stay until collected.
@@ -157,9 +183,29 @@ class Manifests:
             await self._tags.untag(name, digest)
             await self._storage.delete(layout.revision(name, digest))
 
+    async def _check_again(self, push: ManifestPush, digest: Digest, manifest: Manifest) -> None:
+        """Return if everything is still there now that the link says that it is needed.
+
+        A collector that took some of it before the link was there can be sure that we see it
+        missing, and one that comes after sees the link: see `dockyard.core.collector`.
+        """
+        if not await self._storage.exists(layout.blob(digest)):
+            await self._storage.put(layout.blob(digest), push.content)
+        try:
+            await self._check_references(push.name, manifest)
+        except ManifestBlobsUnknownError:
+            if not await self._tags.pointing(push.name, digest):
+                await self._storage.delete(layout.revision(push.name, digest))
+            raise
+
+    async def _release(self, name: str, manifest: Manifest) -> None:
+        config = () if manifest.config is None else (manifest.config,)
+        for digest in {each.digest for each in (*config, *manifest.layers)}:
+            await self._leases.release(name, digest)
+
     async def _load(self, target: Digest, digest: Digest) -> tuple[bytes, str]:
         try:
-            content = await self._storage.get(layout.blob(target), STORED_LIMIT)
+            content = await self._content(target)
         except ObjectTooLargeError as error:
             structlog.get_logger().error(
                 "damaged manifest: push it again to heal it", digest=str(digest), err=str(error)
@@ -171,6 +217,15 @@ class Manifests:
             )
             raise ManifestUnknownError(str(digest), damage="its bytes are damaged")
         return self._keep(digest, content)
+
+    async def _content(self, target: Digest) -> bytes:
+        """Return a manifest's bytes, brought back if they are in the trash: a link needs them."""
+        try:
+            return await self._storage.get(layout.blob(target), STORED_LIMIT)
+        except PathUnknownError:
+            if not await self._trash.bring_back(target):
+                raise
+            return await self._storage.get(layout.blob(target), STORED_LIMIT)
 
     def _keep(self, digest: Digest, content: bytes) -> tuple[bytes, str]:
         """Cache a manifest with the type it declares itself, which is empty if it doesn't."""

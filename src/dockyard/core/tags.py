@@ -96,6 +96,10 @@ class Tags:
             except PathUnknownError as error:
                 raise ManifestUnknownError(tag) from error
 
+    async def pointing(self, name: str, digest: Digest) -> list[str]:
+        """Return the tags that point to `digest`."""
+        return [tag for tag in await self._names(name) if await self._current(name, tag) == digest]
+
     async def untag(self, name: str, digest: Digest) -> None:
         """Remove every tag that points to `digest`."""
         for tag in await self._names(name):

@@ -16,6 +16,7 @@ import structlog
 
 from dockyard.clock import Clock
 from dockyard.core.blobs import Blobs
+from dockyard.core.leases import Leases
 from dockyard.errors import (
     DigestMismatchError,
     OffsetMismatchError,
@@ -62,8 +63,9 @@ class Uploads:
     ends in the middle, so the client can ask for the size and go on.
     """
 
-    def __init__(self, storage: Storage, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, storage: Storage, blobs: Blobs, leases: Leases, clock: Clock) -> None:
         self._storage = storage
+        self._leases = leases
         self._blobs = blobs
         self._clock = clock
         self._hashers: Final[OrderedDict[str, Hasher]] = OrderedDict()
@@ -147,6 +149,7 @@ class Uploads:
                 # The link first, which is no blob by itself: if there is no room for it, the bytes
                 # are still the upload's and go with it, instead of keeping the disk full.
                 await self._blobs.link(upload.name, digest)
+                await self._leases.tell(upload.name, digest)
                 await self._storage.publish(self._path(upload), layout.blob(digest))
         except PathUnknownError as error:
             raise UploadUnknownError(upload.identifier) from error

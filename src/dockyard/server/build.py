@@ -16,11 +16,13 @@ from dockyard.config.settings import Settings
 from dockyard.config.storage import FilesystemSettings, InMemorySettings, UploadPurgingSettings
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
+from dockyard.core.leases import Leases
 from dockyard.core.manifests import Manifests
 from dockyard.core.policy import Children, Policy
 from dockyard.core.purge import Purge
 from dockyard.core.referrers import Referrers
 from dockyard.core.tags import Tags
+from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
 from dockyard.errors import StorageBusyError, StorageError
 from dockyard.http.app import RegistryApp
@@ -126,9 +128,10 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
 
 def build_services(settings: Settings, storage: Storage, clock: Clock) -> Services:
     """Return the use cases on `storage`, set up as `settings` say."""
-    blobs = Blobs(storage)
+    leases, trash = Leases(storage), Trash(storage)
+    blobs = Blobs(storage, leases, trash)
     tags = Tags(storage)
-    manifests = Manifests(storage, blobs, tags, build_policy(settings))
+    manifests = Manifests(storage, blobs, tags, build_policy(settings), leases, trash)
     return Services(
         settings=ApiSettings(
             prefix=settings.http.prefix or "/",
@@ -141,7 +144,7 @@ def build_services(settings: Settings, storage: Storage, clock: Clock) -> Servic
             tags_limit=settings.tags.maxtags,
         ),
         blobs=blobs,
-        uploads=Uploads(storage, blobs, clock),
+        uploads=Uploads(storage, blobs, leases, clock),
         manifests=manifests,
         tags=tags,
         referrers=Referrers(storage, manifests),

@@ -127,6 +127,16 @@ def create_file(path: str) -> int:
     return os.open(path, flags, 0o666)
 
 
+def append_mark(path: str, mark: bytes) -> bool:
+    """Append `mark` to the file at `path`; return whether it was still there afterwards."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(descriptor, mark)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 -- hot
+    finally:
+        os.close(descriptor)
+
+
 def remove_tree(path: str) -> None:
     """Remove a file or a directory with all it holds."""
     if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 -- plain strings

@@ -28,6 +28,7 @@ from dockyard.storage.files import (
     MAKE_TRIES,
     FileReader,
     FileWriter,
+    append_mark,
     create_file,
     make_directories,
     remove_tree,
@@ -138,6 +139,28 @@ class FilesystemStorage:
         """See `Storage.publish`."""
         with _translating(source, missing=_GONE):
             await in_thread(self._publish, source, target)
+
+    async def move(self, source: str, target: str) -> None:
+        """See `Storage.move`."""
+        with _translating(source, missing=_GONE):
+            await in_thread(self._move, source, target)
+
+    async def note(self, path: str, mark: bytes) -> None:
+        """See `Storage.note`. Appending is one system call; who removes the file is noticed."""
+        full = f"{self._root}/{path}"
+        with _translating(path, missing=_GONE):
+            for _ in range(MAKE_TRIES):
+                make_directories(os.path.dirname(full))  # noqa: PTH120 -- hot
+                with suppress(FileNotFoundError):
+                    if append_mark(full, mark):
+                        return
+        raise StorageError(f"{path} is removed again and again")
+
+    async def age(self, path: str) -> float:
+        """See `Storage.age`."""
+        with _translating(path):
+            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+        return max(0.0, time.time() - status.st_ctime)
 
     async def size(self, path: str) -> int:
         """See `Storage.size`."""
@@ -314,6 +337,17 @@ class FilesystemStorage:
         while directory != self._root:
             self._named.discard(directory)
             directory = os.path.dirname(directory)  # noqa: PTH120 -- hot
+
+    def _move(self, source: str, target: str) -> None:
+        full = f"{self._root}/{source}"
+        self._rename(full, target)
+        self._sync_name(target)  # the new name before the old one goes
+        parent = os.path.dirname(full)  # noqa: PTH120 -- plain strings throughout
+        with suppress(FileNotFoundError):  # its directory went too
+            sync_directory(parent)
+        if not os.path.isdir(f"{self._root}/{target}"):  # noqa: PTH112 -- plain strings throughout
+            with suppress(OSError):  # there is more in it, or it is gone
+                os.rmdir(parent)  # noqa: PTH106 -- plain strings throughout
 
     def _delete(self, path: str) -> None:
         full = f"{self._root}/{path}"

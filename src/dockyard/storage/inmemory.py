@@ -1,6 +1,7 @@
 """A storage in the memory of one process; its content ends with it."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -21,6 +22,8 @@ class InMemoryStorage:
         self._growing: Final[dict[str, bytearray]] = {}
         self._ends: Final[set[str]] = set()
         self._locks: Final[dict[str, tuple[asyncio.Lock, int]]] = {}
+        self._changed: Final[dict[str, float]] = {}
+        self._began: Final = time.monotonic()
 
     @property
     def epoch(self) -> str:
@@ -65,6 +68,25 @@ class InMemoryStorage:
             self._objects[target] = bytes(self._growing.pop(source))
         except KeyError as error:
             raise PathUnknownError(source) from error
+
+    async def move(self, source: str, target: str) -> None:
+        """See `Storage.move`."""
+        moved = [name for name in self._objects if name == source or name.startswith(f"{source}/")]
+        if not moved:
+            raise PathUnknownError(source)
+        for name in moved:
+            self._objects[target + name[len(source) :]] = self._objects.pop(name)
+        self._changed[target] = time.monotonic()
+
+    async def note(self, path: str, mark: bytes) -> None:
+        """See `Storage.note`."""
+        self._objects[path] = self._objects.get(path, b"") + mark
+        self._changed[path] = time.monotonic()
+
+    async def age(self, path: str) -> float:
+        """See `Storage.age`. Of objects that were only put: since the beginning."""
+        self._content(path)
+        return time.monotonic() - self._changed.get(path, self._began)
 
     async def size(self, path: str) -> int:
         """See `Storage.size`."""

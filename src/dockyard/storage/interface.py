@@ -144,6 +144,25 @@ class Storage(Protocol):
         """
         ...
 
+    async def move(self, source: str, target: str) -> None:
+        """Give the object or directory at `source` the path `target`, replacing an object there.
+
+        Whoever finds nothing at `source` afterwards finds it at `target`, also after loss of power.
+        A directory that held nothing but a moved object goes too.
+        """
+        ...
+
+    async def note(self, path: str, mark: bytes) -> None:
+        """Add `mark` to the small object at `path`, making it as needed; what others add stays.
+
+        Not durable.
+        """
+        ...
+
+    async def age(self, path: str) -> float:
+        """Return how many seconds ago the object at `path` was last written or moved."""
+        ...
+
     async def size(self, path: str) -> int:
         """Return the object's length in bytes."""
         ...

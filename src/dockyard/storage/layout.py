@@ -3,6 +3,7 @@
 Source: distribution v3.1.1, registry/storage/paths.go.
 """
 
+from hashlib import sha256
 from typing import Final
 
 from dockyard.oci.digest import Digest
@@ -11,6 +12,9 @@ from dockyard.oci.digest import Digest
 BASE: Final = "docker/registry/v2"
 REPOSITORIES: Final = f"{BASE}/repositories"
 BLOBS: Final = f"{BASE}/blobs"
+PRIVATE: Final = f"{BASE}/.dockyard"
+"""Our own directory: beside ``blobs`` and ``repositories``, so on their file system (a rename
+must not cross one), and hidden, so that ``tree`` and ``ls`` show what distribution shows."""
 
 
 def blob(digest: Digest) -> str:
@@ -99,3 +103,23 @@ def upload_started(name: str, identifier: str) -> str:
 def upload_hashed(name: str, identifier: str) -> str:
     """Return the path of the digest of what an upload has received. Ours."""
     return f"{REPOSITORIES}/{name}/_uploads/{identifier}/hashed"
+
+
+def lease(digest: Digest, name: str) -> str:
+    """Return the path of the note that a repository's clients were told of a blob. Ours."""
+    return f"{leases(digest)}/{sha256(name.encode()).hexdigest()[:32]}"
+
+
+def leases(digest: Digest) -> str:
+    """Return the directory of the notes about one blob. Ours."""
+    return f"{PRIVATE}/leases/{digest.algorithm}/{digest.hex}"
+
+
+def trash_blobs(algorithm: str) -> str:
+    """Return the directory of collected blobs that can still be brought back. Ours."""
+    return f"{PRIVATE}/trash/blobs/{algorithm}"
+
+
+def trash_blob(digest: Digest) -> str:
+    """Return the path of a collected blob that can still be brought back. Ours."""
+    return f"{trash_blobs(digest.algorithm)}/{digest.hex}"
