@@ -8,10 +8,12 @@ from typing import Any, Final
 from dockyard.clock import Clock, utc_now
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
+from dockyard.core.leases import Leases
 from dockyard.core.manifests import Manifests
 from dockyard.core.policy import Policy
 from dockyard.core.referrers import Referrers
 from dockyard.core.tags import Tags
+from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
 from dockyard.http.app import RegistryApp
 from dockyard.http.services import ApiSettings, Services
@@ -32,12 +34,13 @@ def services_on(
     **settings: Any,  # noqa: ANN401 -- the fields of ApiSettings
 ) -> Services:
     """Return the use cases on `storage`, with deletion on unless `settings` say otherwise."""
-    blobs, tags = Blobs(storage), Tags(storage)
-    manifests = Manifests(storage, blobs, tags, policy or Policy())
+    leases, trash = Leases(storage), Trash(storage)
+    blobs, tags = Blobs(storage, leases, trash), Tags(storage)
+    manifests = Manifests(storage, blobs, tags, policy or Policy(), leases, trash)
     return Services(
         settings=replace(ApiSettings(delete_enabled=True), **settings),
         blobs=blobs,
-        uploads=Uploads(storage, blobs, clock),
+        uploads=Uploads(storage, blobs, leases, clock),
         manifests=manifests,
         tags=tags,
         referrers=Referrers(storage, manifests),

@@ -124,7 +124,7 @@ async def test_bytes_of_before_a_power_cut_are_not_trusted(
     location = (await before.send("PATCH", location, CONTENT)).expect(202).location
     (data,) = tmp_path.rglob("_uploads/*/data")
     data.write_bytes(bytes(len(CONTENT)))
-    monkeypatch.setattr("dockyard.storage.filesystem._boot", lambda: "after")
+    monkeypatch.setattr("dockyard.storage.files.boot_epoch", lambda: "after")
     after = Worker(tmp_path)
     (await after.finish(location, CONTENT)).refused(400, "DIGEST_INVALID")
     assert after.watched.reread == 1

@@ -1,6 +1,7 @@
 """The promises of `dockyard.storage.interface.Storage`, once, for every driver."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -10,6 +11,10 @@ from dockyard.storage.interface import Reader, Storage
 
 LARGE = bytes(range(256)) * 4096
 """1 MiB: more than a driver reads at once."""
+
+
+CLOCK_STEP = 0.02
+"""Seconds by which a file's time may be early: it is counted in the kernel's ticks."""
 
 
 async def content_of(reader: Reader) -> bytes:
@@ -291,6 +296,126 @@ class Directories:
         assert storage.epoch == storage.epoch
 
 
+class Moves:
+    """`move`: to the trash and back."""
+
+    async def test_what_is_moved_is_there_and_no_longer_here(self, storage: Storage) -> None:
+        await storage.put("a/b/data", LARGE)
+        await storage.put("a/c/data", b"other")
+        await storage.move("a/b/data", "trash/b")
+        assert await read(storage, "trash/b") == LARGE
+        assert not await storage.exists("a/b/data")
+        assert await storage.get("a/c/data", 10) == b"other"
+
+    async def test_there_and_back(self, storage: Storage) -> None:
+        await storage.put("a/b/data", b"x")
+        for _ in range(3):
+            await storage.move("a/b/data", "trash/b")
+            await storage.move("trash/b", "a/b/data")
+        assert await storage.get("a/b/data", 10) == b"x"
+
+    async def test_a_directory_that_held_nothing_else_goes_too(self, storage: Storage) -> None:
+        for path in ("a/b/data", "a/c/data", "a/c/more"):
+            await storage.put(path, b"x")
+        await storage.move("a/b/data", "trash/b")
+        await storage.move("a/c/data", "trash/c")
+        assert {entry.name for entry in await storage.list("a")} == {"c"}
+        assert {entry.name for entry in await storage.list("a/c")} == {"more"}
+
+    async def test_moving_replaces(self, storage: Storage) -> None:
+        await storage.put("a/data", b"new")
+        await storage.put("trash/a", b"an older one")
+        await storage.move("a/data", "trash/a")
+        assert await storage.get("trash/a", 20) == b"new"
+
+    async def test_a_whole_directory(self, storage: Storage) -> None:
+        for path in ("a/b/c", "a/b/d/e", "a/bb"):
+            await storage.put(path, path.encode())
+        await storage.move("a/b", "trash/b")
+        assert await storage.get("trash/b/d/e", 10) == b"a/b/d/e"
+        assert {entry.name for entry in await storage.list("trash/b")} == {"c", "d"}
+        assert {entry.name for entry in await storage.list("a")} == {"bb"}
+
+    async def test_what_was_moved_can_be_put_again(self, storage: Storage) -> None:
+        await storage.put("a/b/data", b"one")
+        await storage.move("a/b/data", "trash/b")
+        await storage.put("a/b/data", b"two")
+        await grow(storage, "up/data", b"three")
+        await storage.publish("up/data", "a/c/data")
+        assert await storage.get("trash/b", 10) == b"one"
+        assert await storage.get("a/b/data", 10) == b"two"
+        await storage.move("a/c/data", "trash/c")
+        await grow(storage, "up/data", b"four")
+        await storage.publish("up/data", "a/c/data")
+        assert await storage.get("a/c/data", 10) == b"four"
+
+    async def test_a_reader_goes_on_with_what_is_moved(self, storage: Storage) -> None:
+        await storage.put("a/data", LARGE)
+        reader = await storage.open("a/data")
+        await storage.move("a/data", "trash/a")
+        await storage.delete("trash/a")
+        assert await content_of(reader) == LARGE
+
+    @pytest.mark.parametrize("path", ["nothing", "a/b/nothing"])
+    async def test_nothing_to_move(self, storage: Storage, path: str) -> None:
+        await storage.put("a/b/c", b"")
+        await storage.put("target", b"old")
+        with pytest.raises(PathUnknownError) as caught:
+            await storage.move(path, "target")
+        assert caught.value.path == path
+        assert await storage.get("target", 10) == b"old"
+        with pytest.raises(PathUnknownError):
+            await storage.move(path, "new/target")
+        assert not await storage.exists("new")
+
+    async def test_of_two_who_move_one_does(self, storage: Storage) -> None:
+        await storage.put("a/data", b"x")
+        moves = [storage.move("a/data", f"trash/{number}") for number in range(4)]
+        results = await asyncio.gather(*moves, return_exceptions=True)
+        assert sum(result is None for result in results) == 1
+        assert sum(isinstance(result, PathUnknownError) for result in results) == 3
+        assert len(list(await storage.list("trash"))) == 1
+
+
+class Notes:
+    """`note` and `age`: leases."""
+
+    async def test_a_note_begins_and_grows(self, storage: Storage) -> None:
+        for mark in (b"+", b"+", b"-"):
+            await storage.note("leases/a/b", mark)
+        assert await storage.get("leases/a/b", 10) == b"++-"
+
+    async def test_notes_at_once_all_stay(self, storage: Storage) -> None:
+        await asyncio.gather(*(storage.note("leases/a", b"+") for _ in range(50)))
+        assert await storage.size("leases/a") == 50
+
+    async def test_a_note_on_what_was_removed_begins_anew(self, storage: Storage) -> None:
+        await storage.note("leases/a/b", b"+")
+        await storage.delete("leases/a")
+        await storage.note("leases/a/b", b"-")
+        assert await storage.get("leases/a/b", 10) == b"-"
+
+    async def test_age_counts_from_the_last_note(self, storage: Storage) -> None:
+        await storage.note("a", b"+")
+        await asyncio.sleep(0.2)
+        assert 0.1 < await storage.age("a") < 60
+        began = time.monotonic()
+        await storage.note("a", b"+")
+        assert 0 <= await storage.age("a") <= time.monotonic() - began + CLOCK_STEP
+
+    async def test_age_counts_from_the_last_move(self, storage: Storage) -> None:
+        await storage.note("a/b", b"+")
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        await storage.move("a/b", "trash/b")
+        assert 0 <= await storage.age("trash/b") <= time.monotonic() - began + CLOCK_STEP
+
+    async def test_nothing_has_no_age(self, storage: Storage) -> None:
+        with pytest.raises(PathUnknownError) as caught:
+            await storage.age("nothing")
+        assert caught.value.path == "nothing"
+
+
 class Locks:
     """One holder at a time."""
 
@@ -351,5 +476,7 @@ class Locks:
             pass
 
 
-class StorageContract(SmallObjects, MissingObjects, GrowingObjects, Readers, Directories, Locks):
+class StorageContract(
+    SmallObjects, MissingObjects, GrowingObjects, Readers, Directories, Moves, Notes, Locks
+):
     """Subclass once per driver, with a `storage` fixture."""

@@ -11,6 +11,7 @@ import pytest
 
 from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage import filesystem
+from dockyard.storage.files import MAKE_TRIES
 from dockyard.storage.filesystem import PRIVATE, FilesystemStorage
 from tests.contract.storage import StorageContract, content_of, grow, read
 
@@ -211,13 +212,13 @@ class TestDirectoriesThatVanish:
 
         def vanish(path: str, **options: Any) -> None:  # noqa: ANN401 -- as makedirs has them
             makedirs(path, **options)
-            if path.endswith("/a/b") and len(removed) < filesystem.INSTALL_TRIES - 2:
+            if path.endswith("/a/b") and len(removed) < MAKE_TRIES - 2:
                 os.rmdir(path)  # noqa: PTH106 -- the same form as the code under test
                 removed.append(path)
 
         monkeypatch.setattr(os, "makedirs", vanish)
         await storage.put("a/b/c", b"x")
-        assert len(removed) == filesystem.INSTALL_TRIES - 2
+        assert len(removed) == MAKE_TRIES - 2
         assert (tmp_path / "a/b/c").read_bytes() == b"x"
 
     async def test_not_for_ever(

@@ -81,6 +81,8 @@ def path_of(function: Callable[..., str]) -> str:
         "name": "<name>",
         "tag": "<tag>",
         "identifier": "<upload>",
+        "algorithm": "<algorithm>",
+        "entry": "<name>",
         "digest": Digest("<algorithm>", "##hex##"),
     }
     arguments = [placeholders[name] for name in inspect.signature(function).parameters]
@@ -89,7 +91,8 @@ def path_of(function: Callable[..., str]) -> str:
 
 def layout_paths() -> set[str]:
     functions = (item for _, item in inspect.getmembers(layout, inspect.isfunction))
-    return {path_of(item) for item in functions if item.__module__ == layout.__name__}
+    paths = {path_of(item) for item in functions if item.__module__ == layout.__name__}
+    return {path for path in paths if path.startswith(layout.BASE)}
 
 
 class TestRoutes:

@@ -1,10 +1,13 @@
 """The command ``garbage-collect``: docker-distribution's, line for line."""
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,11 +17,28 @@ from dockyard.errors import RegistryError
 from dockyard.oci.digest import Digest
 
 
-class Printer:
-    """Prints what distribution prints, as it is found. Source: distribution v3.1.1, storage/gc."""
+REDRAWN: Final = 0.1
+"""Seconds between two states of the counter on a terminal: faster can't be read."""
 
-    def __init__(self, *, quiet: bool) -> None:
+
+class Printer:
+    """Prints what distribution prints, in its order. Source: distribution v3.1.1, storage/gc.
+
+    Standard output has the lines, unless `quiet`. Standard error has what can't be read and, if
+    `counts`, how far marking is. Who stops reading the lines (``| head``) does not stop the
+    collection.
+
+    Attributes:
+        marked: how many blobs are kept, once that is known.
+        doubts: what can't be read, and why.
+    """
+
+    def __init__(self, *, quiet: bool, counts: bool) -> None:
         self._quiet = quiet
+        self._counter: Final = Counter() if counts else None
+        self._untagged: Final[list[str]] = []
+        self.marked: int | None = None
+        self.doubts: Final[list[tuple[str, str]]] = []
 
     def repository(self, name: str) -> None:
         """Print the name of a repository."""
@@ -26,15 +46,17 @@ class Printer:
 
     def manifest(self, name: str, digest: Digest) -> None:
         """Print that a manifest is kept; the space at the end is distribution's."""
-        self._print(f"{name}: marking manifest {digest} ")
+        self._mark(f"{name}: marking manifest {digest} ")
 
     def blob(self, name: str, digest: Digest) -> None:
         """Print that a blob is kept."""
-        self._print(f"{name}: marking blob {digest}")
+        self._mark(f"{name}: marking blob {digest}")
 
     def untagged(self, name: str, digest: Digest, tags: Sequence[str]) -> None:
-        """Print that a manifest goes, with the tags of its repository."""
-        self._print(f"manifest eligible for deletion: {{{name} {digest} [{' '.join(tags)}]}}")
+        """Print, before the counts, that a manifest goes, with the tags of its repository."""
+        self._untagged.append(
+            f"manifest eligible for deletion: {{{name} {digest} [{' '.join(tags)}]}}"
+        )
 
     def tagless(self, name: str) -> None:
         """Print that a repository has no directory of tags."""
@@ -42,12 +64,21 @@ class Printer:
 
     def doubt(self, path: str, reason: str) -> None:
         """Print, on standard error, what can't be read."""
+        if (path, reason) in self.doubts:
+            return  # looked at twice
+        self.doubts.append((path, reason))
+        self._clear()
         click.echo(f"can't read {path}: {reason}; all that it might need is kept", err=True)
 
     def summary(self, marked: int, blobs: int, manifests: int) -> None:
-        """Print the counts."""
+        """Print the manifests that go, and the counts."""
+        self._clear()
+        self.marked = marked
+        for line in self._untagged:
+            self._print(line)
         self._print(
-            f"\n{marked} blobs marked, {blobs} blobs and {manifests} manifests eligible for deletion"
+            f"\n{marked} blobs marked, "
+            f"{blobs} blobs and {manifests} manifests eligible for deletion"
         )
 
     def goes(self, digest: Digest, size: int) -> None:
@@ -59,9 +90,48 @@ class Printer:
         """Print that a repository's link to a blob goes."""
         self._print(f"{name}: layer link eligible for deletion: {digest}")
 
+    def _mark(self, line: str) -> None:
+        if self.marked is not None:
+            return  # found by the second look: distribution has none, so no line for it
+        if self._counter is not None:
+            self._counter.count()
+        self._print(line)
+
+    def _clear(self) -> None:
+        if self._counter is not None:
+            self._counter.clear()
+
     def _print(self, line: str) -> None:
-        if not self._quiet:
+        if self._quiet:
+            return
+        try:
             click.echo(line)
+        except BrokenPipeError:
+            self._quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Counter:
+    """A line on a terminal that counts what is marked."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock: Final = clock
+        self._marked = 0
+        self._drawn = 0.0
+
+    def count(self) -> None:
+        """Count one more."""
+        self._marked += 1
+        now = self._clock()
+        if now - self._drawn >= REDRAWN:
+            self._drawn = now
+            click.echo(f"\r{self._marked} manifests and blobs marked", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Make the line empty, for what comes next."""
+        if self._drawn:
+            self._drawn = 0.0
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 @click.command("garbage-collect")
@@ -74,14 +144,18 @@ class Printer:
     help="delete manifests that are not currently referenced via tag",
 )
 @click.option("-q", "--quiet", is_flag=True, help="silence output")
+@click.option(
+    "--json", "as_json", is_flag=True, help="print what goes as one JSON object, and nothing else"
+)
 @click.pass_context
-def garbage_collect(
+def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's command, and ours
     context: click.Context,
     config: Path | None,
     *,
     dry_run: bool,
     delete_untagged: bool,
     quiet: bool,
+    as_json: bool,
 ) -> int:
     """`garbage-collect` deletes layers not referenced by any manifests."""
     try:
@@ -92,19 +166,42 @@ def garbage_collect(
         return 1
     from dockyard.server.maintenance import collect  # noqa: PLC0415 -- mistakes are told first
 
+    silent = quiet or as_json
+    seen = sys.stdout.isatty() and not silent
+    printer = Printer(quiet=silent, counts=sys.stderr.isatty() and not seen)
     try:
         collected = asyncio.run(
-            collect(
-                loaded.settings,
-                Printer(quiet=quiet),
-                dry_run=dry_run,
-                delete_untagged=delete_untagged,
-            )
+            collect(loaded.settings, printer, dry_run=dry_run, delete_untagged=delete_untagged)
         )
     except RegistryError as error:
-        click.echo(f"failed to garbage collect: {error}", err=True)
+        phase = "failed to mark: " if printer.marked is None else ""
+        click.echo(f"failed to garbage collect: {phase}{error}", err=True)
         return 1
+    if as_json and not quiet:
+        click.echo(render(collected, printer, dry_run=dry_run, delete_untagged=delete_untagged))
     return report(collected, dry_run=dry_run, quiet=quiet)
+
+
+def render(collected: Collected, printer: Printer, *, dry_run: bool, delete_untagged: bool) -> str:
+    """Return what a collection did, or would do, as a JSON object."""
+    document = {
+        "dryRun": dry_run,
+        "deleteUntagged": delete_untagged,
+        "marked": printer.marked,
+        "blobs": [
+            {"digest": str(digest), "size": size} for digest, size in collected.blobs.items()
+        ],
+        "manifests": _named(collected.manifests),
+        "links": _named(collected.links),
+        "spared": [str(digest) for digest in collected.spared],
+        "doubts": [{"path": path, "reason": reason} for path, reason in printer.doubts],
+        "freed": collected.freed,
+    }
+    return json.dumps(document, indent=2)
+
+
+def _named(pairs: Sequence[tuple[str, Digest]]) -> list[dict[str, str]]:
+    return [{"repository": name, "digest": str(digest)} for name, digest in pairs]
 
 
 def report(collected: Collected, *, dry_run: bool, quiet: bool) -> int:
@@ -112,9 +209,11 @@ def report(collected: Collected, *, dry_run: bool, quiet: bool) -> int:
     if not quiet and (dry_run or sys.stderr.isatty()):
         verb = "would be" if dry_run else "were"
         click.echo(f"{collected.freed} bytes {verb} freed", err=True)
+    if not quiet and collected.spared:
+        click.echo(f"{len(collected.spared)} blobs were needed after all, and kept", err=True)
     if collected.doubts:
         click.echo(
-            f"{len(collected.doubts)} paths could not be read; what they might need was kept",
+            f"{len(set(collected.doubts))} paths could not be read; what they might need was kept",
             err=True,
         )
         return 1

@@ -75,11 +75,16 @@ class Blobs:
         The blob is safe from collection for the grace period. Raises as `open` does.
         """
         try:
-            await self._leases.tell(name, digest)
-        except StorageError as error:
-            # A full or read-only disk must not keep anyone from pulling; pushing fails by itself.
-            structlog.get_logger().warning("no lease", digest=str(digest), err=str(error))
-        return await self.open(name, digest)
+            target = await self._target(name, digest)
+        except (PathUnknownError, LinkDamagedError):
+            target = digest  # looked at again below, after the lease
+        told = await self._lease(name, target)
+        try:
+            return await self.open(name, digest)
+        except BlobUnknownError:
+            if told:
+                await self._withdraw(name, target)
+            raise
 
     async def has(self, name: str, digest: Digest) -> bool:
         """Return whether the repository `name` has the blob, undamaged."""
@@ -109,6 +114,7 @@ class Blobs:
             target = digest
         await self._leases.tell(name, target)
         if not await self._is_whole(target):
+            await self._withdraw(name, target)
             return False
         await write_link(self._storage, layout.layer_link(name, digest), target)
         return True
@@ -126,6 +132,23 @@ class Blobs:
             await self._storage.delete(link.removesuffix("/link"))
         except PathUnknownError as error:
             raise BlobUnknownError(str(digest)) from error
+
+    async def _lease(self, name: str, target: Digest) -> bool:
+        """Take a lease if that is possible; return whether it was."""
+        try:
+            await self._leases.tell(name, target)
+        except StorageError as error:
+            # A full or read-only disk must not keep anyone from pulling; pushing fails by itself.
+            structlog.get_logger().warning("no lease", digest=str(target), err=str(error))
+            return False
+        return True
+
+    async def _withdraw(self, name: str, target: Digest) -> None:
+        """Give a lease back: there is nothing to tell of, and what is pushed then is told then."""
+        try:
+            await self._leases.release(name, target)
+        except StorageError as error:
+            structlog.get_logger().warning("lease kept", digest=str(target), err=str(error))
 
     async def _target(self, name: str, digest: Digest) -> Digest:
         """Return the digest under which a repository's blob is stored.

@@ -7,12 +7,20 @@ arrives takes one back. What is never taken back expires.
 
 A lease is a small object for each blob and repository: ``+`` for each time a client was told, ``-``
 for each manifest that arrived. Two clients that push the same blob at once keep it alive twice.
+They can't be told apart, though: a client that pushes more manifests than it was told of the blob
+takes another one's lease back. That other one's manifest is refused if all manifests with the blob
+are deleted and collected in the moment before it arrives; nothing that was acknowledged is lost.
+
+Telling holds the repository's lock in passing, and whoever acts on nobody having been told (the
+collector, before it removes a lease or a link) holds it alone from looking to acting.
 """
 
 from datetime import timedelta
 from typing import Final
 
-from dockyard.errors import PathUnknownError
+import structlog
+
+from dockyard.errors import PathUnknownError, StorageError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.interface import Storage
@@ -23,8 +31,12 @@ GRACE: Final = timedelta(hours=1)
 anyone was: docker pushes the manifest seconds after the last layer, a slow last layer is an upload
 in progress all the time, and its own end is told again."""
 
+TOLD: Final = ord("+")
+"""The mark of a client that was told; any other is one that relies on it no more."""
+
 LEASE_LIMIT: Final = 64 << 10
-"""Bytes of a lease that are looked at; one that grew longer is held until it expires."""
+"""Bytes of a lease that are looked at; one that grew longer is held until it expires: the blob was
+told of thousands of times since a collection last removed the lease."""
 
 
 class Leases:
@@ -37,22 +49,33 @@ class Leases:
     async def tell(self, name: str, digest: Digest) -> None:
         """Note that a client of repository `name` is about to be told of a blob.
 
-        To be called before looking whether the blob is there: see `dockyard.core.collector`.
+        To be called before writing the repository's link to the blob, and before looking whether
+        the link and the blob are there: see `dockyard.core.collector`.
         """
-        await self._storage.note(layout.lease(digest, name), b"+")
+        async with self._storage.lock("repository", name, shared=True):
+            await self._storage.note(layout.lease(digest, name), b"+")
 
     async def release(self, name: str, digest: Digest) -> None:
-        """Note that a manifest in `name` references a blob now; not told of is no matter."""
+        """Note that a client of `name` doesn't rely on a lease any more.
+
+        A manifest that references the blob is there now, or the client was not told of it after
+        all. That nobody was told of it is no matter.
+        """
         path = layout.lease(digest, name)
         if await self._is_held(path):
             await self._storage.note(path, b"-")
 
     async def is_held(self, digest: Digest) -> bool:
-        """Return whether a client, of any repository, may still rely on the blob."""
+        """Return whether a client, of any repository, may still rely on the blob.
+
+        What can't be read is taken for held.
+        """
         try:
             entries = await self._storage.list(layout.leases(digest))
         except PathUnknownError:
             return False
+        except StorageError:
+            return True
         for entry in entries:
             if await self._is_held(f"{layout.leases(digest)}/{entry.name}"):
                 return True
@@ -67,31 +90,29 @@ class Leases:
         root = f"{layout.PRIVATE}/leases"
         for algorithm in await self._names(root):
             for blob in await self._names(f"{root}/{algorithm}"):
-                for name in await self._names(f"{root}/{algorithm}/{blob}"):
-                    await self._drop(f"{root}/{algorithm}/{blob}/{name}")
+                for entry in await self._names(f"{root}/{algorithm}/{blob}"):
+                    await self._drop(f"{root}/{algorithm}/{blob}", entry)
 
-    async def _drop(self, path: str) -> None:
-        """Remove a lease that holds nothing; what is told at this moment is told again.
-
-        Nobody misses it in between: leases are read by the collector alone, which is calling us.
-        """
+    async def _drop(self, directory: str, entry: str) -> None:
+        """Remove a lease that holds nothing."""
+        path, aside = f"{directory}/{entry}", f"{layout.PRIVATE}/trash/lease"
         if await self._is_held(path):
             return
-        aside = f"{layout.PRIVATE}/trash/lease"
         try:
-            before = await self._storage.get(path, LEASE_LIMIT)
-            await self._storage.move(path, aside)
-            after = await self._storage.get(aside, LEASE_LIMIT)
+            async with self._storage.lock("repository", layout.leaseholder(entry)):
+                if not await self._is_held(path):
+                    # Moving takes the blob's directory along with the last lease in it.
+                    await self._storage.move(path, aside)
+                    await self._storage.delete(aside)
         except PathUnknownError:
             return
-        if after != before:
-            await self._storage.note(path, b"+")
-        await self._storage.delete(aside)
+        except StorageError as error:  # it is removed another time
+            structlog.get_logger().warning("lease not removed", path=path, err=str(error))
 
     async def _names(self, path: str) -> list[str]:
         try:
             return [entry.name for entry in await self._storage.list(path)]
-        except PathUnknownError:
+        except StorageError:  # there are none, or they are swept another time
             return []
 
     async def _is_held(self, path: str) -> bool:
@@ -101,4 +122,10 @@ class Leases:
             marks = await self._storage.get(path, LEASE_LIMIT)
         except PathUnknownError:
             return False
-        return marks.count(b"+") > marks.count(b"-")
+        except StorageError:  # too long, or not readable: in doubt it is held
+            return True
+        clients = 0
+        for mark in marks:
+            # Never below none: two manifests that arrive at once may take one lease back twice.
+            clients = clients + 1 if mark == TOLD else max(0, clients - 1)
+        return clients > 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -149,26 +150,26 @@ class Manifests:
         manifest = grammar.parse(push.content, push.content_type)
         self._policy.check(manifest)
         await self._check_references(push.name, manifest)
-        async with self._storage.lock("repository", push.name, shared=True):
-            await self._store(push.name, digest, manifest.media_type, push.content)
-            await self._check_again(push, digest, manifest)
-            for position, tag in enumerate(push.tags):
-                condition = push.condition if position == 0 else UNCONDITIONAL
-                await self._tags.move(push.name, tag, digest, condition)
+        known = await self._storage.exists(layout.revision_link(push.name, digest))
+        try:
+            async with self._storage.lock("repository", push.name, shared=True):
+                await self._store(push.name, digest, manifest.media_type, push.content)
+                await self._check_again(push, digest, manifest)
+                for position, tag in enumerate(push.tags):
+                    condition = push.condition if position == 0 else UNCONDITIONAL
+                    await self._tags.move(push.name, tag, digest, condition)
+        except ManifestBlobsUnknownError:
+            if not known:
+                await self._withdraw(push.name, digest, manifest)
+            raise
         await self._release(push.name, manifest)
         return digest, manifest
 
-    async def drop_untagged(self, name: str, digest: Digest) -> bool:
-        """Remove a manifest, unless a tag points to it by now; return whether it went."""
-        async with self._storage.lock("repository", name):
-            if await self._tags.pointing(name, digest):
-                return False
-            structlog.get_logger().info(f"deleting manifest: {digest}")
-            try:
-                await self._storage.delete(layout.revision(name, digest))
-            except PathUnknownError:
-                return False
-            return True
+    async def drop(self, name: str, digest: Digest) -> None:
+        """Remove a manifest that no tag points to, with the repository's lock held."""
+        structlog.get_logger().info(f"deleting manifest: {digest}")
+        with suppress(PathUnknownError):
+            await self._storage.delete(layout.revision(name, digest))
 
     async def delete(self, name: str, digest: Digest) -> None:
         """Remove a manifest and every tag that points to it; its bytes stay until collected.
@@ -191,17 +192,28 @@ class Manifests:
         """
         if not await self._storage.exists(layout.blob(digest)):
             await self._storage.put(layout.blob(digest), push.content)
-        try:
-            await self._check_references(push.name, manifest)
-        except ManifestBlobsUnknownError:
-            if not await self._tags.pointing(push.name, digest):
-                await self._storage.delete(layout.revision(push.name, digest))
-            raise
+        await self._check_references(push.name, manifest)
+
+    async def _withdraw(self, name: str, digest: Digest, manifest: Manifest) -> None:
+        """Remove the link of a manifest that is refused.
+
+        Unless another client has pushed the same one meanwhile, with what this one lacked.
+        """
+        async with self._storage.lock("repository", name):
+            try:
+                await self._check_references(name, manifest)
+            except ManifestBlobsUnknownError:
+                if not await self._tags.pointing(name, digest):
+                    with suppress(PathUnknownError):
+                        await self._storage.delete(layout.revision(name, digest))
 
     async def _release(self, name: str, manifest: Manifest) -> None:
         config = () if manifest.config is None else (manifest.config,)
         for digest in {each.digest for each in (*config, *manifest.layers)}:
-            await self._leases.release(name, digest)
+            try:
+                await self._leases.release(name, digest)
+            except StorageError as error:  # the manifest is stored; the lease expires
+                structlog.get_logger().warning("lease kept", digest=str(digest), err=str(error))
 
     async def _load(self, target: Digest, digest: Digest) -> tuple[bytes, str]:
         try:

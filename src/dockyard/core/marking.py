@@ -1,7 +1,7 @@
 """Marking: which blobs the manifests of all repositories need."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -17,6 +17,11 @@ from dockyard.storage.interface import Storage
 
 SLICE: Final = 32
 """Manifests read before other requests get their turn: about 2 ms."""
+
+
+READ_TRIES: Final = 3
+"""Times a manifest is looked for whose link is there, then isn't: a client deletes it and pushes it
+again at the same moment, and hardly does so three times while we read a link."""
 
 
 class Observer(Protocol):
@@ -53,7 +58,8 @@ class Marks:
 
     Attributes:
         blobs: digests of everything that is kept, manifests included.
-        revisions: the manifests each repository had when it was looked at.
+        revisions: the manifests of each repository that are kept; one that goes and is pushed again
+            is looked at again.
         untagged: manifests that go, with their repositories.
         doubts: what could not be read.
         everything: whether nothing may go at all, since a part of the tree could not be listed.
@@ -66,6 +72,21 @@ class Marks:
     everything: bool = False
 
 
+@dataclass(slots=True)
+class _Relations:
+    """What the manifests of a repository say of each other.
+
+    Attributes:
+        children: for each manifest that could be read, those it lists.
+        referrers: for each manifest those that name it as their subject.
+        doubtful: manifests that could not be read.
+    """
+
+    children: dict[Digest, tuple[Digest, ...]] = field(default_factory=dict)
+    referrers: dict[Digest, list[Digest]] = field(default_factory=dict)
+    doubtful: set[Digest] = field(default_factory=set)
+
+
 class Marking:
     """One walk over all repositories."""
 
@@ -75,6 +96,7 @@ class Marking:
         self._delete_untagged = delete_untagged
         self.marks: Final = Marks()
         self._read = 0
+        self._relations: Final[dict[str, _Relations]] = {}
 
     async def run(self) -> Marks:
         """Look at every repository; return what is kept."""
@@ -85,11 +107,19 @@ class Marking:
     async def run_again(self) -> None:
         """Look once more, for manifests that came since the first look, and keep what they need."""
         async for name in self.names():
-            known = self.marks.revisions.get(name, frozenset())
-            present = await self._revisions(name)
-            for digest in sorted(present - known):
-                await self._keep(name, digest)
-            self.marks.revisions[name] = frozenset(known | present)
+            await self._keep_all(name, await self._revisions(name))
+
+    async def reconsider(self, name: str, untagged: Collection[Digest]) -> list[Digest]:
+        """Return which of the `untagged` manifests still go, and keep what the others need.
+
+        To be called with the repository's lock held, so that no manifest arrives meanwhile.
+        """
+        revisions = await self._revisions(name)
+        kept = await self._kept(name, revisions, await self._tags(name) or {})
+        if self.marks.everything:
+            kept = revisions  # what can't be listed might keep any of them
+        await self._keep_all(name, kept)
+        return sorted(revisions.intersection(untagged) - kept)
 
     def names(self) -> AsyncIterator[str]:
         """Yield the names of all repositories."""
@@ -98,51 +128,69 @@ class Marking:
     async def _repository(self, name: str) -> None:
         self._observer.repository(name)
         revisions = await self._revisions(name)
-        self.marks.revisions[name] = frozenset(revisions)
         if not self._delete_untagged:
-            for digest in sorted(revisions):
-                await self._keep(name, digest)
+            await self._keep_all(name, revisions)
             return
-        await self._tagged_only(name, revisions)
-
-    async def _tagged_only(self, name: str, revisions: Collection[Digest]) -> None:
-        """Keep what a tag points to, what those need, and what refers to what is kept."""
         tags = await self._tags(name)
         if tags is None:
             self._observer.tagless(name)
             tags = {}
-        parsed = {digest: await self._manifest(name, digest) for digest in sorted(revisions)}
+        kept = await self._kept(name, revisions, tags)
+        await self._keep_all(name, kept)
+        for digest in sorted(revisions - kept):
+            self._observer.untagged(name, digest, sorted(tags))
+            self.marks.untagged.append((name, digest))
+
+    async def _kept(
+        self, name: str, revisions: Collection[Digest], tags: Mapping[str, Digest]
+    ) -> set[Digest]:
+        """Return what `tags` point to, what those need, and what refers to what is kept."""
+        relations = self._relations.setdefault(name, _Relations())
+        for digest in sorted(revisions):
+            await self._learn(name, digest, relations)
         kept: set[Digest] = set()
-        wanted = [digest for digest in tags.values() if digest in parsed]
-        wanted += [digest for digest, manifest in parsed.items() if manifest is None]  # in doubt
+        wanted = [*tags.values(), *relations.doubtful]
         while wanted:
             digest = wanted.pop()
-            if digest in kept:
+            if digest in kept or digest not in revisions:
                 continue
             kept.add(digest)
-            manifest = parsed[digest]
-            children = () if manifest is None else manifest.children
-            wanted += [child.digest for child in children if child.digest in parsed]
-            wanted += [
-                other
-                for other, each in parsed.items()
-                if each is not None and each.subject is not None and each.subject.digest == digest
-            ]
-        for digest in sorted(revisions):
-            if digest in kept:
-                await self._keep(name, digest)
-            else:
-                self._observer.untagged(name, digest, sorted(tags))
-                self.marks.untagged.append((name, digest))
+            wanted += relations.children.get(digest, ())
+            wanted += relations.referrers.get(digest, ())
+        if kept.issuperset(revisions):
+            del self._relations[name]  # nothing goes, so nobody asks again
+        return kept
 
-    async def _keep(self, name: str, digest: Digest) -> None:
-        """Mark a manifest and what it references."""
-        manifest = await self._manifest(name, digest)
+    async def _learn(self, name: str, digest: Digest, relations: "_Relations") -> None:
+        """Note what a manifest says of others, once: its bytes can't change."""
+        if digest in relations.children:
+            return
+        manifest = await self._manifest(name, digest, keep=False)
+        if manifest is None:
+            relations.doubtful.add(digest)
+            return
+        relations.doubtful.discard(digest)
+        relations.children[digest] = tuple(child.digest for child in manifest.children)
+        if manifest.subject is not None:
+            relations.referrers.setdefault(manifest.subject.digest, []).append(digest)
+
+    async def _keep_all(self, name: str, revisions: Collection[Digest]) -> None:
+        """Mark the manifests of a repository that are not marked yet, and what they need."""
+        known = self.marks.revisions.get(name, frozenset())
+        fresh = [digest for digest in sorted(revisions) if digest not in known]
+        kept = {digest for digest in fresh if await self._keep(name, digest)}
+        self.marks.revisions[name] = known | kept
+
+    async def _keep(self, name: str, digest: Digest) -> bool:
+        """Mark a manifest and what it references; return whether it is still there."""
+        manifest = await self._manifest(name, digest, keep=True)
+        if manifest is None and not await self._exists(layout.revision_link(name, digest)):
+            return False  # deleted since it was listed
         self._observer.manifest(name, digest)
         self.marks.blobs.add(digest)
         if manifest is None:
             await self._keep_repository(name)
-            return
+            return True
         config = () if manifest.config is None else (manifest.config,)
         for descriptor in (*manifest.children, *config, *manifest.layers):
             if descriptor.digest not in self.marks.blobs:
@@ -150,6 +198,7 @@ class Marking:
                 self._observer.blob(name, descriptor.digest)
             if descriptor.digest.algorithm != "sha256":
                 await self._keep_alias(name, descriptor.digest)
+        return True
 
     async def _keep_alias(self, name: str, digest: Digest) -> None:
         """Mark what a link of distribution points to: it stores all content by sha256."""
@@ -158,26 +207,56 @@ class Marking:
         except PathUnknownError:
             return
         except StorageError as error:
-            await self._doubt(name, layout.layer_link(name, digest), error)
+            await self.doubt(name, layout.layer_link(name, digest), error)
             return
         self.marks.blobs.add(target)
 
-    async def _manifest(self, name: str, digest: Digest) -> Manifest | None:
-        """Return what a manifest says; `None` if that is in doubt."""
+    async def _manifest(self, name: str, digest: Digest, *, keep: bool) -> Manifest | None:
+        """Return what a manifest says; `None` if that is in doubt, or if it was deleted.
+
+        Its own bytes are marked if they are to `keep`, or in doubt.
+        """
         self._read += 1
         if self._read % SLICE == 0:
             await asyncio.sleep(0)
+        link = layout.revision_link(name, digest)
+        for attempt in range(READ_TRIES):  # pragma: no branch -- the last try returns
+            try:
+                return await self._parsed(name, digest, keep=keep)
+            except (StorageError, ManifestInvalidError) as error:
+                if not await self._exists(link):
+                    return None
+                # It may have been deleted when it was read, and be here again.
+                if attempt == READ_TRIES - 1 or not isinstance(error, PathUnknownError):
+                    await self.doubt(name, link, error)
+                    return None
+        return None
+
+    async def _parsed(self, name: str, digest: Digest, *, keep: bool) -> Manifest:
+        target = await read_link(self._storage, layout.revision_link(name, digest))
         try:
-            target = await read_link(self._storage, layout.revision_link(name, digest))
-            content = await self._storage.get(layout.blob(target), STORED_LIMIT)
-            self.marks.blobs.add(target)
+            content = await self._content(target)
             if Digest.of(content, target.algorithm) != target:
                 raise LinkDamagedError(layout.blob(target))
             media_type = await self._noted_type(name, digest)
-            return grammar.parse(content, grammar.declared_type(content) or media_type)
-        except (StorageError, ManifestInvalidError) as error:
-            await self._doubt(name, layout.revision_link(name, digest), error)
-            return None
+            manifest = grammar.parse(content, grammar.declared_type(content) or media_type)
+        except (StorageError, ManifestInvalidError):
+            self.marks.blobs.add(target)
+            raise
+        if keep:
+            self.marks.blobs.add(target)
+        return manifest
+
+    async def _content(self, target: Digest) -> bytes:
+        """Return a manifest's bytes, also those that this or a killed collection took away."""
+        try:
+            return await self._storage.get(layout.blob(target), STORED_LIMIT)
+        except PathUnknownError:
+            try:
+                return await self._storage.get(layout.trash_blob(target), STORED_LIMIT)
+            except PathUnknownError:
+                # Whoever needs it may have brought it back between the two.
+                return await self._storage.get(layout.blob(target), STORED_LIMIT)
 
     async def _noted_type(self, name: str, digest: Digest) -> str:
         try:
@@ -186,9 +265,9 @@ class Marking:
             return ""
         return noted.decode("latin-1")
 
-    async def _doubt(self, name: str, path: str, error: Exception) -> None:
-        self.marks.doubts.append(path)
-        self._observer.doubt(path, str(error))
+    async def doubt(self, name: str, path: str, error: Exception) -> None:
+        """Note what can't be read, and keep all that its repository might need."""
+        self.tell(path, error)
         await self._keep_repository(name)
 
     async def _keep_repository(self, name: str) -> None:
@@ -201,13 +280,21 @@ class Marking:
         """Return the manifests a repository has."""
         found = set()
         for digest in await self._digests(layout.revisions(name)):
-            if await self._storage.exists(layout.revision_link(name, digest)):
+            if await self._exists(layout.revision_link(name, digest)):
                 found.add(digest)
         return found
 
+    async def _exists(self, path: str) -> bool:
+        """Return whether there is something. If that can't be told, nothing may go at all."""
+        try:
+            return await self._storage.exists(path)
+        except StorageError as error:
+            self._give_up(path, error)
+            return True
+
     async def _tags(self, name: str) -> dict[str, Digest] | None:
         """Return what each tag points to, or `None` without a directory of tags."""
-        if not await self._storage.exists(layout.tags(name)):
+        if not await self._exists(layout.tags(name)):
             return None
         tags: dict[str, Digest] = {}
         for tag in await self._names(layout.tags(name)):
@@ -217,7 +304,7 @@ class Marking:
                 continue
             except StorageError as error:
                 # It might point to any manifest of the repository.
-                await self._doubt(name, layout.tag_current(name, tag), error)
+                await self.doubt(name, layout.tag_current(name, tag), error)
                 for digest in await self._revisions(name):
                     tags[f"{tag} {digest}"] = digest
         return tags
@@ -228,7 +315,7 @@ class Marking:
             if entry.startswith("_"):
                 continue
             name = f"{parent}/{entry}" if parent else entry
-            if await self._storage.exists(layout.manifests(name)):
+            if await self._exists(layout.manifests(name)):
                 yield name
             async for deeper in self._repositories(f"{directory}/{entry}", name):
                 yield deeper
@@ -251,7 +338,16 @@ class Marking:
         except PathUnknownError:
             return []
         except StorageError as error:
-            self.marks.everything = True
+            self._give_up(path, error)
+            return []
+
+    def _give_up(self, path: str, error: StorageError) -> None:
+        """Keep everything: any repository may need any blob."""
+        self.marks.everything = True
+        self.tell(path, error)
+
+    def tell(self, path: str, error: Exception) -> None:
+        """Tell of what can't be read, once however often it is looked at."""
+        if path not in self.marks.doubts:
             self.marks.doubts.append(path)
             self._observer.doubt(path, str(error))
-            return []

@@ -146,10 +146,11 @@ class Uploads:
                 else:
                     computed = await self._reread(upload, writer.size, digest.algorithm)
                 _check(digest, computed)
-                # The link first, which is no blob by itself: if there is no room for it, the bytes
-                # are still the upload's and go with it, instead of keeping the disk full.
-                await self._blobs.link(upload.name, digest)
+                # The lease before the link: a collector that removes links sees it. The link before
+                # the blob: if there is no room for it, the bytes are still the upload's and go with
+                # it, instead of keeping the disk full.
                 await self._leases.tell(upload.name, digest)
+                await self._blobs.link(upload.name, digest)
                 await self._storage.publish(self._path(upload), layout.blob(digest))
         except PathUnknownError as error:
             raise UploadUnknownError(upload.identifier) from error

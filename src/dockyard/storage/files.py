@@ -1,12 +1,16 @@
-"""Open files of the `filesystem` driver: reading ranges, appending chunks."""
+"""Files of the `filesystem` driver: reading ranges, appending chunks, holding ends."""
 
 import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
-from dockyard.errors import StorageError, StorageFullError
+from dockyard.errors import PathUnknownError, StorageBusyError, StorageError, StorageFullError
+from dockyard.storage.interface import Entry
 from dockyard.threads import in_thread
 
 
@@ -135,6 +139,34 @@ def append_mark(path: str, mark: bytes) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))  # noqa: PTH116 -- hot
     finally:
         os.close(descriptor)
+
+
+def list_directory(directory: str) -> list[Entry]:
+    """Return the names in `directory`."""
+    with os.scandir(directory) as entries:
+        return [Entry(entry.name, entry.is_dir()) for entry in entries]
+
+
+def hold_end(descriptor: int, full: str, path: str) -> None:
+    """Take the end of a growing file for this open, and make sure it is still that file.
+
+    Without the second look, a request that opened the file just before another one published
+    it would append to a blob.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageBusyError(path) from error
+    if not os.path.samestat(os.fstat(descriptor), os.stat(full)):  # noqa: PTH116 -- hot
+        raise PathUnknownError(path)
+
+
+def boot_epoch() -> str:
+    """Return a text that is another one after the machine started anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return uuid4().hex  # not Linux: this process knows of no other
 
 
 def remove_tree(path: str) -> None:

@@ -24,16 +24,7 @@ from dockyard.errors import (
     StorageError,
     StorageFullError,
 )
-from dockyard.storage.files import (
-    MAKE_TRIES,
-    FileReader,
-    FileWriter,
-    append_mark,
-    create_file,
-    make_directories,
-    remove_tree,
-    sync_directory,
-)
+from dockyard.storage import files
 from dockyard.storage.interface import Entry, ObjectTooLargeError
 from dockyard.threads import in_thread
 
@@ -77,7 +68,7 @@ class FilesystemStorage:
         self._locks: Final = f"{self._root}/{PRIVATE}/locks"
         self._named: Final[set[str]] = set()
         self._root_is_named = False
-        self._epoch: Final = _boot()
+        self._epoch: Final = files.boot_epoch()
 
     @property
     def epoch(self) -> str:
@@ -101,7 +92,7 @@ class FilesystemStorage:
         with _translating(path, missing=_GONE):
             await in_thread(self._put, path, content)
 
-    async def open(self, path: str) -> FileReader:
+    async def open(self, path: str) -> files.FileReader:
         """See `Storage.open`."""
         with _translating(path):
             descriptor = os.open(f"{self._root}/{path}", _READ)
@@ -109,19 +100,19 @@ class FilesystemStorage:
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise PathUnknownError(path)
-        return FileReader(descriptor, path, status.st_size)
+        return files.FileReader(descriptor, path, status.st_size)
 
     @asynccontextmanager
-    async def append(self, path: str) -> AsyncGenerator[FileWriter]:
+    async def append(self, path: str) -> AsyncGenerator[files.FileWriter]:
         """See `Storage.append`."""
         full = f"{self._root}/{path}"
         with _translating(path):
             descriptor = os.open(full, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
             with _translating(path):
-                _hold_end(descriptor, full, path)
+                files.hold_end(descriptor, full, path)
                 size = os.fstat(descriptor).st_size
-            yield FileWriter(descriptor, size)
+            yield files.FileWriter(descriptor, size)
         finally:
             os.close(descriptor)
 
@@ -129,7 +120,7 @@ class FilesystemStorage:
         """See `Storage.create`."""
         full = f"{self._root}/{path}"
         with _translating(path, missing=_GONE):
-            descriptor = create_file(full)
+            descriptor = files.create_file(full)
             try:
                 os.write(descriptor, content)
             finally:
@@ -149,10 +140,10 @@ class FilesystemStorage:
         """See `Storage.note`. Appending is one system call; who removes the file is noticed."""
         full = f"{self._root}/{path}"
         with _translating(path, missing=_GONE):
-            for _ in range(MAKE_TRIES):
-                make_directories(os.path.dirname(full))  # noqa: PTH120 -- hot
+            for _ in range(files.MAKE_TRIES):
+                files.make_directories(os.path.dirname(full))  # noqa: PTH120 -- hot
                 with suppress(FileNotFoundError):
-                    if append_mark(full, mark):
+                    if files.append_mark(full, mark):
                         return
         raise StorageError(f"{path} is removed again and again")
 
@@ -182,7 +173,7 @@ class FilesystemStorage:
     async def list(self, path: str) -> Iterable[Entry]:
         """See `Storage.list`. In a thread: a directory may have any number of names."""
         with _translating(path):
-            return await in_thread(_list, f"{self._root}/{path}")
+            return await in_thread(files.list_directory, f"{self._root}/{path}")
 
     async def stamp(self, path: str) -> str | None:
         """See `Storage.stamp`."""
@@ -242,7 +233,7 @@ class FilesystemStorage:
         with suppress(FileNotFoundError), os.scandir(self._tmp) as entries:
             for entry in entries:
                 if entry.stat(follow_symlinks=False).st_ctime < oldest:
-                    remove_tree(entry.path)
+                    files.remove_tree(entry.path)
                     removed += 1
         return removed
 
@@ -270,7 +261,7 @@ class FilesystemStorage:
         full = f"{self._root}/{source}"
         descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            FileReader.record_size(descriptor)
+            files.FileReader.record_size(descriptor)
             os.fsync(descriptor)
         except OSError:
             # What did not reach the disk counts as written from now on, so that a second try would
@@ -281,28 +272,29 @@ class FilesystemStorage:
         finally:
             os.close(descriptor)
         self._rename(full, target)
-        self._sync_name(target)
+        with suppress(FileNotFoundError):  # someone moved it on since, and synced that name
+            self._sync_name(target)
 
     def _rename(self, source: str, path: str) -> None:
         """Give the synced file `source` its name."""
         target = f"{self._root}/{path}"
         directory = os.path.dirname(target)  # noqa: PTH120 -- hot
-        for attempt in range(MAKE_TRIES):  # pragma: no branch -- the last try raises
+        for attempt in range(files.MAKE_TRIES):  # pragma: no branch -- the last try raises
             try:
                 os.replace(source, target)  # noqa: PTH105 -- hot
                 break
             except FileNotFoundError:
-                if attempt == MAKE_TRIES - 1 or not os.path.lexists(source):
+                if attempt == files.MAKE_TRIES - 1 or not os.path.lexists(source):
                     raise
                 self._forget(directory)
-                make_directories(directory)
+                files.make_directories(directory)
 
     def _sync_name(self, path: str) -> None:
         """Make the name of `path` durable, in the strictest reading of POSIX."""
         directory = os.path.dirname(f"{self._root}/{path}")  # noqa: PTH120 -- hot
         try:
             self._sync_names(directory)
-            sync_directory(directory)
+            files.sync_directory(directory)
         except FileNotFoundError:
             self._forget(directory)
             raise
@@ -321,7 +313,7 @@ class FilesystemStorage:
             fresh.append(directory)
             directory = os.path.dirname(directory)  # noqa: PTH120 -- hot
         for name in reversed(fresh):
-            sync_directory(os.path.dirname(name))  # noqa: PTH120 -- hot
+            files.sync_directory(os.path.dirname(name))  # noqa: PTH120 -- hot
             self._named.add(name)
 
     def _sync_root(self) -> None:
@@ -330,7 +322,7 @@ class FilesystemStorage:
         while not os.path.ismount(directory):
             directory = os.path.dirname(directory)  # noqa: PTH120 -- plain strings throughout
             with suppress(PermissionError):  # not ours to read, so not made by us
-                sync_directory(directory)
+                files.sync_directory(directory)
         self._root_is_named = True
 
     def _forget(self, directory: str) -> None:
@@ -344,10 +336,11 @@ class FilesystemStorage:
         self._sync_name(target)  # the new name before the old one goes
         parent = os.path.dirname(full)  # noqa: PTH120 -- plain strings throughout
         with suppress(FileNotFoundError):  # its directory went too
-            sync_directory(parent)
+            files.sync_directory(parent)
         if not os.path.isdir(f"{self._root}/{target}"):  # noqa: PTH112 -- plain strings throughout
             with suppress(OSError):  # there is more in it, or it is gone
                 os.rmdir(parent)  # noqa: PTH106 -- plain strings throughout
+                self._forget(parent)
 
     def _delete(self, path: str) -> None:
         full = f"{self._root}/{path}"
@@ -362,38 +355,12 @@ class FilesystemStorage:
             # One rename takes a whole directory away, so no reader meets half of it.
             os.replace(full, temporary)  # noqa: PTH105 -- plain strings throughout
         self._forget(full)
-        sync_directory(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
-        remove_tree(temporary)
+        files.sync_directory(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
+        files.remove_tree(temporary)
 
     def _temporary(self) -> str:
         os.makedirs(self._tmp, exist_ok=True)  # noqa: PTH103 -- hot
         return f"{self._tmp}/{uuid4().hex}"
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return uuid4().hex  # not Linux: this process knows of no other
-
-
-def _list(directory: str) -> list[Entry]:
-    with os.scandir(directory) as entries:
-        return [Entry(entry.name, entry.is_dir()) for entry in entries]
-
-
-def _hold_end(descriptor: int, full: str, path: str) -> None:
-    """Take the end of a growing file for this open, and make sure it is still that file.
-
-    Without the second look, a request that opened the file just before another one published
-    it would append to a blob.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StorageBusyError(path) from error
-    if not os.path.samestat(os.fstat(descriptor), os.stat(full)):  # noqa: PTH116 -- hot
-        raise PathUnknownError(path)
 
 
 async def _hold(descriptor: int, operation: int, name: str) -> None:

@@ -3,7 +3,6 @@
 Source: distribution v3.1.1, registry/storage/paths.go.
 """
 
-from hashlib import sha256
 from typing import Final
 
 from dockyard.oci.digest import Digest
@@ -107,7 +106,12 @@ def upload_hashed(name: str, identifier: str) -> str:
 
 def lease(digest: Digest, name: str) -> str:
     """Return the path of the note that a repository's clients were told of a blob. Ours."""
-    return f"{leases(digest)}/{sha256(name.encode()).hexdigest()[:32]}"
+    return f"{leases(digest)}/{name.replace('/', ':')}"
+
+
+def leaseholder(entry: str) -> str:
+    """Return the repository of the lease that is called `entry` in the directory of a blob's."""
+    return entry.replace(":", "/")
 
 
 def leases(digest: Digest) -> str:
