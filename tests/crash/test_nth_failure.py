@@ -10,11 +10,22 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.inprocess import application, client_of
+from tests.inprocess import application, client_of, recorded_log
 from tests.parts.images import OCI_CONFIG, OCI_MANIFEST, Content, digest_of, manifest
 
 
-CALLS: Final = ("fsync", "replace", "open", "write", "mkdir", "stat", "fstat", "unlink", "rmdir", "listdir")
+CALLS: Final = (
+    "fsync",
+    "replace",
+    "open",
+    "write",
+    "mkdir",
+    "stat",
+    "fstat",
+    "unlink",
+    "rmdir",
+    "listdir",
+)
 """What the storage asks of the kernel, under the names by which Python offers it."""
 
 CONFIG: Final = Content(OCI_CONFIG, b'{"os":"linux"}')
@@ -142,7 +153,9 @@ async def test_each_call_of_a_push_may_fail(tmp_path: Path, call: str, code: int
         n += 1
         folder = tmp_path / str(n)
         folder.mkdir()
-        happened, told = await push_with_failure(folder, call, n, code)
+        with recorded_log() as log:
+            happened, told = await push_with_failure(folder, call, n, code)
+        assert not [entry for entry in log if entry.get("exc_info")]
         for refusal in told.refusals:
             assert refusal.status_code in {503, 507, 404}, refusal.text
             assert refusal.json()["errors"][0]["code"] in {"UNAVAILABLE", "BLOB_UPLOAD_UNKNOWN"}

