@@ -20,8 +20,8 @@ from tests.parts.registries import RegistryUnderTest
 TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\bstack=|failed unexpectedly")
 """What a line of the log has only when something went wrong that nobody had thought of."""
 
-WIRE_SECONDS: Final = 10.0
-"""How long a raw connection may be silent."""
+WIRE_SECONDS: Final = 15.0
+"""How long a raw connection may be silent: longer than a head may take, by default."""
 
 
 class LiveRegistry(RegistryUnderTest):

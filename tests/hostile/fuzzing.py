@@ -11,11 +11,14 @@ from tests.parts.images import OCI_INDEX, OCI_MANIFEST
 
 IN_CI: Final = os.environ.get("CI") == "true"
 
+FACTOR: Final = int(os.environ.get("DOCKYARD_TEST_FUZZ", "1"))
+"""How many times the usual number of examples to try: 20 for an hour's search."""
+
 
 def bounded(examples: int) -> settings:
     """Return settings for `examples` examples; the same ones each time in CI."""
     return settings(
-        max_examples=examples,
+        max_examples=examples * FACTOR,
         deadline=None,
         derandomize=IN_CI,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

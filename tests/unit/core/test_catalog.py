@@ -1,9 +1,12 @@
 import asyncio
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+from structlog.testing import capture_logs
 
 from dockyard.core.catalog import Catalog
 from dockyard.oci.reference import is_name
@@ -117,3 +120,20 @@ class TestContent:
     ) -> None:
         await add_tag(disk, "a", "v1")
         assert (await Catalog(disk).page(0, "")) == ([], False)
+
+
+async def test_a_directory_that_can_not_be_listed_hides_only_itself(
+    disk: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(disk, ["a", "b/c", "d"])
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("repositories/b"):
+            raise OSError(errno.EIO, "Input/output error")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with capture_logs() as lines:
+        assert await Catalog(disk).page(10, "") == (["a", "d"], False)
+    assert [line["path"] for line in lines] == [layout.repository("b")]

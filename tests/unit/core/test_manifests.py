@@ -1,6 +1,8 @@
+import asyncio
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from dockyard.core import manifests as module
 from dockyard.core.manifests import ManifestPush
@@ -94,6 +96,45 @@ async def test_a_type_that_the_bytes_say_is_not_noted(disk: FilesystemStorage) -
         digest, _ = await manifests.put(ManifestPush("a", content, content_type, None, []))
         path = layout.revision_media_type("a", digest)
         assert await disk.exists(path) is noted
+
+
+async def test_a_file_too_large_for_a_manifest_is_damage(
+    disk: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = await add_revision(disk, "a", index("1"))
+    monkeypatch.setattr(module, "STORED_LIMIT", 10)
+    with capture_logs() as lines, pytest.raises(ManifestUnknownError) as caught:
+        await manifests_on(disk).get("a", digest)
+    assert caught.value.damage == "its bytes are damaged"
+    assert lines[0]["digest"] == str(digest)
+
+
+async def test_a_noted_type_that_is_too_long_is_none(disk: FilesystemStorage) -> None:
+    digest = await add_revision(disk, "a", b"{}")
+    await disk.put(layout.revision_media_type("a", digest), b"x" * 5000)
+    assert (await manifests_on(disk).get("a", digest)).media_type == mediatype.OCTETS
+
+
+async def test_others_get_their_turn_while_references_are_looked_up(
+    memory: InMemoryStorage,
+) -> None:
+    children = [
+        {"mediaType": "a/b", "digest": str(Digest.of(str(number).encode())), "size": 1}
+        for number in range(module.SLICE * 3)
+    ]
+    content = json.dumps({"mediaType": mediatype.OCI_INDEX, "manifests": children}).encode()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await manifests_on(memory).put(ManifestPush("a", content, "", None, []))
+    task.cancel()
+    assert turns >= 3
 
 
 async def test_a_large_manifest_of_an_older_server_is_served(disk: FilesystemStorage) -> None:

@@ -165,3 +165,24 @@ async def test_stray_files_do_no_harm(disk: FilesystemStorage, tmp_path: Path) -
     (tmp_path / layout.REPOSITORIES / "stray").write_text("x")
     (tmp_path / layout.uploads("a") / "stray").write_text("x")
     assert (await Purge(disk, now).run(WEEK, dry_run=False)).uploads == (old,)
+
+
+async def test_a_directory_that_can_not_be_listed_does_not_stop_the_others(
+    disk: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(disk, "a", ago(WEEK * 2))
+    other = await begin(disk, "b", ago(WEEK * 2))
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("repositories/a"):
+            raise OSError(errno.EIO, "Input/output error")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with capture_logs() as lines:
+        purged = await Purge(disk, now).run(WEEK, dry_run=False)
+    assert purged.uploads == (other,)
+    assert [line["path"] for line in lines if line["log_level"] == "error"] == [
+        layout.repository("a")
+    ]
