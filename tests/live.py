@@ -122,12 +122,16 @@ class RawResponse:
 
 
 class Wire:
-    """One TCP connection, byte by byte."""
+    """One TCP connection, byte by byte.
+
+    Attributes:
+        received: all that `read_all` has read.
+    """
 
     def __init__(self, port: int, *, seconds: float = WIRE_SECONDS) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.was_reset = False
+        self.received = bytearray()
 
     def __enter__(self) -> "Wire":
         return self
@@ -154,15 +158,12 @@ class Wire:
         """Return all that comes until the server closes.
 
         Raises:
-            TimeoutError: it did not close in time.
+            TimeoutError: it did not close in time; what came is in `received`.
         """
-        received = bytearray()
-        try:
+        with contextlib.suppress(ConnectionError):  # a reset is an end too
             while data := self.socket.recv(1 << 16):
-                received += data
-        except ConnectionError:
-            self.was_reset = True
-        return bytes(received)
+                self.received += data
+        return bytes(self.received)
 
 
 def talk(port: int, request: bytes) -> list[RawResponse]:

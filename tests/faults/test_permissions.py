@@ -46,9 +46,7 @@ def test_a_disk_that_becomes_read_only(tmp_path: Path, mount: Mount) -> None:
     # The one who purges holds a lock, which is a file open for writing: the remount would fail.
     settings = {"storage": {"maintenance": {"uploadpurging": {"enabled": False}}}}
     with (
-        LiveRegistry(
-            tmp_path / "registry", root=disk / "root", settings=settings
-        ) as registry,
+        LiveRegistry(tmp_path / "registry", root=disk / "root", settings=settings) as registry,
         RegistryClient(registry.address) as client,
     ):
         fill(registry)

@@ -5,7 +5,7 @@ from typing import Final
 
 from hypothesis import HealthCheck, settings, strategies as st
 
-from tests.hostile.conftest import KEPT, NAME
+from tests.hostile.conftest import KEPT
 from tests.parts.images import OCI_INDEX, OCI_MANIFEST
 
 
@@ -25,11 +25,14 @@ def bounded(examples: int) -> settings:
     )
 
 
+FUZZED: Final = "hostile/fuzzed"
+"""A repository with the image `KEPT` that a fuzzer may well delete."""
+
 DIGESTS: Final = (KEPT.digest, KEPT.blobs[0].digest, "sha256:" + "0" * 64, "sha512:" + "0" * 128)
 
 pieces = st.sampled_from(
     [
-        "v2", NAME, "hostile", "a", "_catalog", "tags", "list", "manifests", "blobs", "uploads",
+        "v2", FUZZED, "hostile", "a", "_catalog", "tags", "list", "manifests", "blobs", "uploads",
         "referrers", "v1", "latest", "..", ".", "", "%2e%2e", "%2f", "%00", "%0d%0a", "%ff", "%c0%ae",
         "_layers", "link", "~", "\\", ";", "A", "x" * 130, "a" * 256,
         "00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000.5.sha512",
@@ -43,7 +46,7 @@ visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_siz
 raw_paths = st.one_of(
     st.lists(pieces | visible, max_size=8).map(lambda parts: "/" + "/".join(parts)),
     st.tuples(
-        st.sampled_from([NAME, "hostile/new", "a", "../x", "a//b"]),
+        st.sampled_from([FUZZED, "hostile/new", "a", "../x", "a//b"]),
         st.sampled_from(
             ["tags/list", "manifests/v1", "blobs/uploads/", "manifests/new", "referrers/x"]
             + [f"{kind}/{digest}" for kind in ("manifests", "blobs", "referrers") for digest in DIGESTS]
@@ -56,7 +59,7 @@ fields_of_queries = st.sampled_from(
 )
 values_of_queries = st.one_of(
     visible,
-    st.sampled_from([*DIGESTS, NAME, "0", "-1", "1e9", "9" * 30, "%00", "%0d%0a", "%ff", "sha512", ".."]),
+    st.sampled_from([*DIGESTS, FUZZED, "0", "-1", "1e9", "9" * 30, "%00", "%0d%0a", "%ff", "sha512", ".."]),
 )  # fmt: skip
 queries = st.lists(st.tuples(fields_of_queries, values_of_queries).map("=".join), max_size=6).map(
     "&".join

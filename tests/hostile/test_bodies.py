@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.hostile.conftest import NAME, KEPT
+from tests.hostile.conftest import KEPT, NAME
 from tests.live import LiveRegistry, memory
 from tests.parts.images import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.registry_client import Answer, RegistryClient

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dockyard.http.request_log import RequestLog
-from tests.hostile.conftest import KEPT, NAME, assert_names_are_legal
+from tests.hostile.conftest import KEPT, assert_names_are_legal
 from tests.hostile.fuzzing import (
+    FUZZED,
     bounded,
     header_values,
     headers,
@@ -147,9 +148,11 @@ def fill(asked: Asked) -> None:
     """Push the image that the others are compared with."""
     for content in KEPT.blobs:
         query = f"digest={content.digest}"
-        assert asked("POST", f"/v2/{NAME}/blobs/uploads/", query, body=[content.body]).status == 201
+        assert (
+            asked("POST", f"/v2/{FUZZED}/blobs/uploads/", query, body=[content.body]).status == 201
+        )
     fields = [("content-type", KEPT.manifest.media_type)]
-    kept = asked("PUT", f"/v2/{NAME}/manifests/v1", "", fields, [KEPT.manifest.body])
+    kept = asked("PUT", f"/v2/{FUZZED}/manifests/v1", "", fields, [KEPT.manifest.body])
     assert kept.status == 201
 
 

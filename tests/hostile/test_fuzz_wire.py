@@ -67,14 +67,20 @@ def mutate(data: bytes, steps: list[tuple[str, int, bytes]]) -> bytes:
 
 def exchange(registry: LiveRegistry, data: bytes, cuts: list[int]) -> list[RawResponse]:
     """Send `data` in pieces, end our side, and return the responses, which must be decent."""
-    with Wire(registry.port) as wire:
+    with Wire(registry.port, seconds=1.0) as wire:
         start = 0
         for cut in sorted(cut % (len(data) + 1) for cut in cuts):
             wire.send(data[start:cut])
             start = cut
         wire.send(data[start:])
         wire.end()
-        received = wire.read_all()
+        try:
+            received = wire.read_all()
+        except TimeoutError:
+            # Half a request behind a whole one has its time to become whole, also when no more can
+            # come; half a request alone has not.
+            assert wire.received
+            received = bytes(wire.received)
     responses = parse_responses(received)
     for response in responses:
         assert response.status < 500 or response.status in OURS_TO_ANSWER, response
