@@ -1,4 +1,4 @@
-"""What tests of faults need of a real ``registry serve``: its processes, their memory, its log, its wire."""
+"""What tests of faults need of a real ``registry serve``: processes, memory, log, and wire."""
 
 import contextlib
 import http.client
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from typing_extensions import override
 
@@ -133,7 +133,7 @@ class Wire:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = bytearray()
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

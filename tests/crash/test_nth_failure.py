@@ -1,11 +1,11 @@
-"""Every system call of a push fails once, one after another: nothing false is said, nothing is left."""
+"""Every system call of a push fails once, one after another: nothing false is said or left."""
 
 import errno
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import httpx
 import pytest
@@ -13,6 +13,8 @@ import pytest
 from tests.inprocess import application, client_of, recorded_log
 from tests.parts.images import OCI_CONFIG, OCI_MANIFEST, Content, digest_of, manifest
 
+
+Function: TypeAlias = Callable[..., object]
 
 CALLS: Final = (
     "fsync",
@@ -41,13 +43,13 @@ class NthFailure:
     """
 
     def __init__(self, name: str, n: int, code: int, root: Path) -> None:
-        self._real: Callable[..., Any] = getattr(os, name)
+        self._real: Function = getattr(os, name)
         self._left = n
         self._code = code
         self._root = str(root)
         self.happened = False
 
-    def __call__(self, first: Any, *rest: Any, **named: Any) -> Any:
+    def __call__(self, first: object, *rest: object, **named: object) -> object:
         if not self.happened and self._concerns(first):
             self._left -= 1
             if not self._left:
@@ -57,7 +59,7 @@ class NthFailure:
 
     def _concerns(self, target: object) -> bool:
         if isinstance(target, int):
-            target = os.readlink(f"/proc/self/fd/{target}")
+            target = Path(f"/proc/self/fd/{target}").readlink()
         return str(target).startswith(self._root)
 
 
@@ -146,7 +148,7 @@ def assert_tree_is_whole(root: Path) -> None:
     ],
 )
 async def test_each_call_of_a_push_may_fail(tmp_path: Path, call: str, code: int) -> None:
-    """The client hears of it, repeats, and then everything is there; a failed removal hurts nobody."""
+    """The client hears of it, repeats, and then all is there; a failed removal hurts nobody."""
     n, refused = 0, 0
     happened = True
     while happened:

@@ -95,16 +95,18 @@ class SlowClients:
         end = time.monotonic() + pause
         while self.open and (left := end - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
-                client = key.fileobj
-                assert isinstance(client, socket.socket)
-                try:
-                    data = client.recv(4096)
-                except OSError:
-                    data = b""
-                if data:
-                    self.answers.append(data)
-                else:
-                    self._closed(client)
+                assert isinstance(key.fileobj, socket.socket)
+                self._read(key.fileobj)
+
+    def _read(self, client: socket.socket) -> None:
+        try:
+            data = client.recv(4096)
+        except OSError:
+            data = b""
+        if data:
+            self.answers.append(data)
+        else:
+            self._closed(client)
 
     def _closed(self, client: socket.socket) -> None:
         self.closed_after.append(time.monotonic() - self._began)

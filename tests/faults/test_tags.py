@@ -128,7 +128,7 @@ def test_eight_writers_and_three_readers_of_one_tag(registry: LiveRegistry) -> N
 def race(
     registry: LiveRegistry, tag: str, number: int, condition: dict[str, str]
 ) -> tuple[Counter[int], list[str]]:
-    """Let eight clients push another manifest each under one condition; return statuses, winners."""
+    """Let eight clients push another manifest each under one condition; return how that went."""
     statuses: list[int] = []
     winners: list[str] = []
     start = threading.Barrier(WRITERS)

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -22,7 +22,7 @@ PEAK: Final = 200 << 20
 CONFIG: Final = KEPT.blobs[0].descriptor()
 
 
-def manifest(**fields: Any) -> bytes:
+def manifest(**fields: object) -> bytes:
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": CONFIG, "layers": []}
     return json.dumps({**document, **fields}, separators=(",", ":")).encode()
 

@@ -1,4 +1,4 @@
-"""The application in process, asked anything: an answer below 500, whole and well formed, each time."""
+"""The application in process, asked anything: each time a whole and decent answer below 500."""
 
 import asyncio
 import json
@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given, strategies as st
 
-from dockyard.http.request_log import RequestLog
 from tests.hostile.conftest import KEPT, assert_names_are_legal
 from tests.hostile.fuzzing import (
     FUZZED,
@@ -51,7 +50,7 @@ class Asked:
     def __init__(self, folder: Path, log: list[dict[str, Any]]) -> None:
         self.root = folder / "root"
         self._log = log
-        self._served: RequestLog = application(folder)
+        self._served = application(folder)
         self._runner = asyncio.Runner()
 
     def close(self) -> None:

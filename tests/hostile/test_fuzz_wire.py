@@ -20,7 +20,8 @@ TEMPLATES: Final = (
     b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /v2/_catalog?n=5&last=a HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
     f"GET /v2/{NAME}/manifests/v1 HTTP/1.1\r\nHost: a\r\nAccept: {OCI_MANIFEST}\r\n\r\n".encode(),
-    f"GET /v2/{NAME}/blobs/{KEPT.blobs[0].digest} HTTP/1.1\r\nHost: a\r\nRange: bytes=1-5\r\n\r\n".encode(),
+    f"GET /v2/{NAME}/blobs/{KEPT.blobs[0].digest} HTTP/1.1\r\nHost: a\r\n"
+    "Range: bytes=1-5\r\n\r\n".encode(),
     f"POST /v2/{NAME}/blobs/uploads/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode(),
     f"POST /v2/{NAME}/blobs/uploads/?digest={digest_of(b'abc')} HTTP/1.1\r\nHost: a\r\n"
     "Content-Length: 3\r\n\r\nabc".encode(),
@@ -28,15 +29,37 @@ TEMPLATES: Final = (
     "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2;x=y\r\nbc\r\n0\r\nX: y\r\n\r\n".encode(),
     f"PUT /v2/{NAME}/manifests/new HTTP/1.1\r\nHost: a\r\nContent-Type: {OCI_MANIFEST}\r\n"
     "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}".encode(),
-)  # fmt: skip
+)
 
 FRAGMENTS: Final = (
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"0", b"\r\n\r\n", b"%00", b"..",
-    b"HTTP/1.0", b"HTTP/1.1", b"Host: b\r\n", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\n",
-    b"Upgrade: h2c\r\n", b"Expect: 100-continue\r\n", b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"\xff",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"\r\n\r\n",
+    b"%00",
+    b"..",
+    b"HTTP/1.0",
+    b"HTTP/1.1",
+    b"Host: b\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 0\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
+    b"Connection: upgrade\r\n",
+    b"Upgrade: h2c\r\n",
+    b"Expect: 100-continue\r\n",
+    b"0\r\n\r\n",
+    b"ffffffffffffffff\r\n",
+    b"\xff",
     b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n",
-)  # fmt: skip
+)
 
 mutations = st.lists(
     st.tuples(

@@ -1,13 +1,13 @@
 """Behind a proxy: whatever a client sends, the proxy and we read the same requests in it.
 
-A proxy that keeps connections to us open puts requests of several clients into one of them. If it and we
-saw different ends in the same bytes, one client could put words into another's mouth.
+A proxy that keeps connections to us open puts requests of several clients into one of them. If it
+and we saw different ends in the same bytes, one client could put words into another's mouth.
 """
 
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,10 @@ from tests.parts.images import image
 from tests.registry_client import RegistryClient, assert_served
 
 
-START: Final = {"nginx": nginx, "haproxy": haproxy}
+START: Final[Mapping[str, Callable[[Path, int], AbstractContextManager[Proxy]]]] = {
+    "nginx": nginx,
+    "haproxy": haproxy,
+}
 
 SMUGGLED: Final = "GET /v2/smuggled/tags/list HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -42,7 +45,8 @@ CASES: Final = {
         f"Content-Length: {LENGTH + 5}", "Transfer-Encoding: chunked", body="0\r\n\r\n" + SMUGGLED
     ),
     "te-cl": post(
-        "Transfer-Encoding: chunked", "Content-Length: 4",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 4",
         body=f"{LENGTH:x}\r\n{SMUGGLED}\r\n0\r\n\r\n",
     ),
     "two-cl": post("Content-Length: 0", f"Content-Length: {LENGTH}", body=SMUGGLED),
@@ -60,26 +64,32 @@ CASES: Final = {
     "te-space-before-colon": post("Transfer-Encoding : chunked", body="0\r\n\r\n"),
     "te-tab": post("Transfer-Encoding:\tchunked", body="0\r\n\r\n"),
     "te-vertical-tab": post(
-        "Transfer-Encoding: \x0bchunked", f"Content-Length: {LENGTH + 5}", body="0\r\n\r\n" + SMUGGLED
+        "Transfer-Encoding: \x0bchunked",
+        f"Content-Length: {LENGTH + 5}",
+        body="0\r\n\r\n" + SMUGGLED,
     ),
     "te-capitals": post("TRANSFER-ENCODING: CHUNKED", body="0\r\n\r\n"),
     "te-x": post("Transfer-Encoding: xchunked", "Content-Length: 5", body="0\r\n\r\n"),
     "te-list": post("Transfer-Encoding: identity, chunked", body="0\r\n\r\n"),
     "te-list-other-way": post("Transfer-Encoding: chunked, identity", body="0\r\n\r\n"),
     "te-twice": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body="0\r\n\r\n"),
-    "te-twice-different": post("Transfer-Encoding: chunked", "Transfer-Encoding: x", body="0\r\n\r\n"),
+    "te-twice-different": post(
+        "Transfer-Encoding: chunked", "Transfer-Encoding: x", body="0\r\n\r\n"
+    ),
     "te-quoted": post('Transfer-Encoding: "chunked"', "Content-Length: 5", body="0\r\n\r\n"),
     "te-folded": post("Transfer-Encoding:\r\n chunked", "Content-Length: 5", body="0\r\n\r\n"),
     "te-comma": post("Transfer-Encoding: ,chunked", body="0\r\n\r\n"),
     "te-10": post("Transfer-Encoding: chunked", body="0\r\n\r\n").replace("HTTP/1.1", "HTTP/1.0"),
-    "te-cl-10": post("Transfer-Encoding: chunked", f"Content-Length: {LENGTH}", body=SMUGGLED).replace(
-        "uploads/ HTTP/1.1", "uploads/ HTTP/1.0"
-    ),
+    "te-cl-10": post(
+        "Transfer-Encoding: chunked", f"Content-Length: {LENGTH}", body=SMUGGLED
+    ).replace("uploads/ HTTP/1.1", "uploads/ HTTP/1.0"),
     "bare-lf": post("Content-Length: 3", body="abc").replace("\r\n", "\n"),
     "bare-lf-in-field": post("X: a\nY: b", "Content-Length: 3", body="abc"),
     "bare-cr-in-field": post("X: a\rContent-Length: 9", "Content-Length: 3", body="abc"),
     "obs-fold": post("X: a\r\n b", "Content-Length: 3", body="abc"),
-    "obs-fold-length": post(f"X: a\r\n Content-Length: {LENGTH}", "Content-Length: 0", body=SMUGGLED),
+    "obs-fold-length": post(
+        f"X: a\r\n Content-Length: {LENGTH}", "Content-Length: 0", body=SMUGGLED
+    ),
     "nul-in-value": post("X: a\0b", "Content-Length: 3", body="abc"),
     "nul-in-name": post("X\0: a", "Content-Length: 3", body="abc"),
     "name-with-space": post("X Y: a", "Content-Length: 3", body="abc"),
@@ -88,34 +98,45 @@ CASES: Final = {
     "underscore": post(f"Content_Length: {LENGTH}", "Content-Length: 0", body=SMUGGLED),
     "two-hosts": post("Host: b", "Content-Length: 3", body="abc"),
     "absolute": post("Content-Length: 0").replace("POST /", "POST http://b/"),
-    "absolute-other-host": post("Content-Length: 3", body="abc").replace("POST /", "POST http://b:1/"),
+    "absolute-other-host": post("Content-Length: 3", body="abc").replace(
+        "POST /", "POST http://b:1/"
+    ),
     "get-with-body": post(f"Content-Length: {LENGTH}", body=SMUGGLED).replace("POST", "GET"),
     "delete-with-body": post(f"Content-Length: {LENGTH}", body=SMUGGLED).replace("POST", "DELETE"),
     "expect": post("Expect: 100-continue", "Content-Length: 3", body="abc"),
     "expect-odd": post("Expect: 100-continue, x", "Content-Length: 3", body="abc"),
     "upgrade": post("Connection: upgrade", "Upgrade: h2c", "Content-Length: 3", body="abc"),
-    "upgrade-websocket": post("Connection: upgrade", "Upgrade: websocket", f"Content-Length: {LENGTH}",
-                              body=SMUGGLED),
-    "connection-names-length": post("Connection: content-length", f"Content-Length: {LENGTH}", body=SMUGGLED),
-    "connection-names-te": post("Connection: transfer-encoding", "Transfer-Encoding: chunked",
-                                body="0\r\n\r\n"),
+    "upgrade-websocket": post(
+        "Connection: upgrade", "Upgrade: websocket", f"Content-Length: {LENGTH}", body=SMUGGLED
+    ),
+    "connection-names-length": post(
+        "Connection: content-length", f"Content-Length: {LENGTH}", body=SMUGGLED
+    ),
+    "connection-names-te": post(
+        "Connection: transfer-encoding", "Transfer-Encoding: chunked", body="0\r\n\r\n"
+    ),
     "chunk-not-hex": post("Transfer-Encoding: chunked", body="xyz\r\nabc\r\n0\r\n\r\n"),
     "chunk-minus": post("Transfer-Encoding: chunked", body="-3\r\nabc\r\n0\r\n\r\n"),
     "chunk-0x": post("Transfer-Encoding: chunked", body="0x3\r\nabc\r\n0\r\n\r\n"),
-    "chunk-overflow": post("Transfer-Encoding: chunked", body="10000000000000003\r\nabc\r\n0\r\n\r\n"),
+    "chunk-overflow": post(
+        "Transfer-Encoding: chunked", body="10000000000000003\r\nabc\r\n0\r\n\r\n"
+    ),
     "chunk-lf": post("Transfer-Encoding: chunked", body="3\nabc\n0\n\n"),
     "chunk-long": post("Transfer-Encoding: chunked", body="3\r\nabcd\r\n0\r\n\r\n"),
     "chunk-short": post("Transfer-Encoding: chunked", body="4\r\nabc\r\n0\r\n\r\n"),
     "chunk-space": post("Transfer-Encoding: chunked", body="3 \r\nabc\r\n0\r\n\r\n"),
     "chunk-extension": post("Transfer-Encoding: chunked", body='3;a="b\r\nabc\r\n0\r\n\r\n'),
-    "chunk-extension-lf": post("Transfer-Encoding: chunked",
-                               body=f"0;a\n\r\n{LENGTH:x}\r\n{SMUGGLED}\r\n0\r\n\r\n"),
-    "chunk-trailer": post("Transfer-Encoding: chunked",
-                          body="0\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "chunk-extension-lf": post(
+        "Transfer-Encoding: chunked", body=f"0;a\n\r\n{LENGTH:x}\r\n{SMUGGLED}\r\n0\r\n\r\n"
+    ),
+    "chunk-trailer": post(
+        "Transfer-Encoding: chunked",
+        body="0\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
     "chunk-trailer-lf": post("Transfer-Encoding: chunked", body=f"0\r\nX: y\n\n{SMUGGLED}"),
     "chunk-no-last": post("Transfer-Encoding: chunked", body="3\r\nabc\r\n"),
     "pipelined": post("Content-Length: 0") + SMUGGLED + SMUGGLED,
-}  # fmt: skip
+}
 """Each is followed by one more honest request on the same connection."""
 
 AFTERWARDS: Final = "GET /v2/afterwards/tags/list HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -140,8 +161,9 @@ def proxy(
     registry: LiveRegistry,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Proxy]:
-    start: Callable[[Path, int], AbstractContextManager[Proxy]] = START[request.param]
-    with start(tmp_path_factory.mktemp("proxy") / request.param, registry.port) as running:
+    with START[request.param](
+        tmp_path_factory.mktemp("proxy") / request.param, registry.port
+    ) as running:
         yield running
 
 
@@ -215,7 +237,7 @@ def test_images_are_pushed_and_pulled_through_it(registry: LiveRegistry, proxy: 
         assert_served(client, name, top, "v1")
 
 
-def test_a_client_that_leaves_is_noticed_through_it(registry: LiveRegistry, proxy: Proxy) -> None:
+def test_a_client_that_leaves_is_noticed_through_it(proxy: Proxy) -> None:
     """Its upload is not held for ever: the next request for it finds out how much came."""
     with RegistryClient(proxy.address) as client:
         location = client.start_upload("proxied/left")

@@ -1,123 +1,206 @@
 """Memory stays flat: a large layer pushed by 8 clients and pulled by 32 at once."""
 
 import hashlib
-import http.client
 import os
-import re
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final, Self
 
 import pytest
 
-from tests.parts.programs import require
-from tests.parts.registries import RegistryUnderTest
+from tests.live import LiveRegistry, Wire, memory
+from tests.parts.programs import environment, require
+from tests.registry_client import RegistryClient, with_query
 
 
-MB = 1 << 20
-WORKER_LIMIT = 200 * MB
-"""What a worker may take at most, as issue and README say."""
+NAME: Final = "load/layer"
+WORKERS: Final = 2
+MOST: Final = 200 << 20
+"""Bytes a worker may ever hold, as issue and README say."""
 
-PUSHERS, PULLERS = 8, 32
-SECONDS = 900
-"""After this the transfers are taken for stuck; on two cores they need a tenth of it."""
+STALLED: Final = 16
+"""Clients that begin to pull and then read nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much, and by how many at once.
+
+    Attributes:
+        size: bytes of the layer.
+        seconds: how long all pushes, and all pulls, may take.
+    """
+
+    size: int
+    pushers: int
+    pullers: int
+    seconds: float
+
+    @property
+    def disk(self) -> int:
+        """Bytes that the uploads need at once, and some more for others."""
+        return self.pushers * self.size + (2 << 30)
+
+
+ONE_GIGABYTE: Final = Load(size=1 << 30, pushers=8, pullers=32, seconds=300)
+TEN_GIGABYTES: Final = Load(size=10 << 30, pushers=4, pullers=32, seconds=1800)
+"""By half the clients: there is seldom room for eight such uploads."""
+
+
+class Impatient:
+    """Somebody who asks something small all the time, and remembers how long that took."""
+
+    def __init__(self, address: str) -> None:
+        self._ending = threading.Event()
+        self._address = address
+        self._waits: list[float] = []
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        with RegistryClient(self._address) as client:
+            while not self._ending.wait(0.05):
+                began = time.monotonic()
+                client.request("GET", "/v2/").expect(200)
+                self._waits.append(time.monotonic() - began)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def report(self) -> str:
+        """Return how long that took, for the reader."""
+        ordered = sorted(self._waits)
+        middle, most = ordered[len(ordered) // 2] * 1000, ordered[-1] * 1000
+        seconds = time.monotonic() - self._began
+        return f"{seconds:.0f} s, others waited {middle:.0f} ms, at most {most:.0f} ms"
+
+
+@contextmanager
+def room_for(load: Load, folder: Path) -> Iterator[None]:
+    """Skip the test if the disk has no room for `load`, or fail in CI; tidy up afterwards."""
+    free = shutil.disk_usage(folder).free
+    if free < load.disk:
+        reason = f"needs {load.disk >> 30} GiB of free disk, there are {free >> 30}"
+        must_run = os.environ.get("CI") == "true" and load is ONE_GIGABYTE
+        (pytest.fail if must_run else pytest.skip)(reason)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # gigabytes, which pytest would keep
 
 
 def make_layer(path: Path, size: int) -> str:
-    """Write a layer of `size` bytes; return its digest."""
-    block, hasher = os.urandom(MB), hashlib.sha256()
+    """Make a file of `size` bytes that needs no room on the disk; return its digest."""
     with path.open("wb") as file:
-        for _ in range(size // MB):
-            file.write(block)
-            hasher.update(block)
-    return f"sha256:{hasher.hexdigest()}"
+        file.write(os.urandom(4096))
+        file.truncate(size)
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def ask(registry: RegistryUnderTest, method: str, path: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=SECONDS)
-    connection.request(method, path, headers={"Content-Length": "0"})
-    response = connection.getresponse()
-    response.read()
-    connection.close()
-    return response
+def curl(*arguments: str) -> "subprocess.Popen[str]":
+    """Start a curl that says its status and how many bytes it received."""
+    report = ("-o", os.devnull, "-w", "%{http_code} %{size_download}")
+    return subprocess.Popen(
+        [require("curl"), "-s", "-S", *report, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
 
 
-def wait(clients: list["subprocess.Popen[bytes]"], status: bytes) -> None:
-    """Return once all clients ended well, each with the HTTP `status`."""
+def outcomes(running: list["subprocess.Popen[str]"], seconds: float) -> list[str]:
+    """Return what each of the programs said, once all of them have ended."""
+    deadline = time.monotonic() + seconds
     try:
-        for client in clients:
-            output, _ = client.communicate(timeout=SECONDS)
-            assert (client.returncode, output) == (0, status)
+        return [each.communicate(timeout=deadline - time.monotonic())[0] for each in running]
     finally:
-        for client in clients:
-            client.kill()
+        for each in running:
+            each.kill()
+            each.wait()
 
 
-def push(registry: RegistryUnderTest, layer: Path, digest: str) -> None:
-    """Push a layer from `PUSHERS` clients at once, the way docker does."""
-    uploads = [
-        urlsplit(ask(registry, "POST", "/v2/load/layer/blobs/uploads/").headers["Location"]).path
-        for _ in range(PUSHERS)
-    ]
-    curl = ["curl", "-s", "-w", "%{http_code}", "-X", "PATCH", "-T", str(layer)]
-    clients = [
-        subprocess.Popen([*curl, f"{registry.url}{path}"], stdout=subprocess.PIPE)
-        for path in uploads
-    ]
-    wait(clients, b"202")
-    for path in uploads:
-        bare = path.rpartition(".")[0]  # the offset has changed
-        assert ask(registry, "PUT", f"{bare}?digest={digest}").status == 201
+def push(registry: LiveRegistry, load: Load, layer: Path, digest: str) -> None:
+    """Push the layer by all clients at once: every other in one PUT, the others as a stream."""
+    running, streams = [], []
+    for number in range(load.pushers):
+        with RegistryClient(registry.address) as client:
+            location = client.start_upload(NAME)
+        if number % 2:
+            running.append(curl("-T", str(layer), with_query(location, digest=digest)))
+        else:
+            streams.append(location)
+            chunked = ["-X", "PATCH", "-H", "Transfer-Encoding: chunked"]
+            running.append(curl("-T", str(layer), *chunked, location))
+    said = outcomes(running, load.seconds)
+    assert said == ["202 0", "201 0"] * (load.pushers // 2), said
+    with RegistryClient(registry.address) as client:
+        for location in streams:
+            status = client.request("GET", location).expect(204)
+            assert status.header("Range") == f"0-{load.size - 1}"
+            target = with_query(status.header("Location"), digest=digest)
+            client.request("PUT", target, body=b"").expect(201)
 
 
-def pull(registry: RegistryUnderTest, digest: str) -> None:
-    """Pull a layer by `PULLERS` clients at once."""
-    curl = ["curl", "-s", "-f", "-w", "%{size_download}", "-o", os.devnull]
-    url = f"{registry.url}/v2/load/layer/blobs/{digest}"
-    clients = [subprocess.Popen([*curl, url], stdout=subprocess.PIPE) for _ in range(PULLERS)]
-    size = ask(registry, "HEAD", urlsplit(url).path).headers["Content-Length"]
-    wait(clients, size.encode())
+def pull(registry: LiveRegistry, load: Load, digest: str) -> None:
+    """Pull the layer by all clients at once, while others have stopped to read."""
+    url = f"{registry.url}/v2/{NAME}/blobs/{digest}"
+    wires = [Wire(registry.port) for _ in range(STALLED)]
+    for wire in wires:
+        wire.send(f"GET /v2/{NAME}/blobs/{digest} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    said = outcomes([curl(url) for _ in range(load.pullers)], load.seconds)
+    for wire in wires:
+        wire.reset()
+    assert said == [f"200 {load.size}"] * load.pullers, said
 
 
-def worker_peaks(registry: RegistryUnderTest) -> list[int]:
-    """Return the most memory, in bytes, that each worker ever had."""
-    children = Path(f"/proc/{registry.pid}/task/{registry.pid}/children").read_text().split()
-    texts = [Path(f"/proc/{child}/status").read_text() for child in children]
-    return [int(re.findall(r"VmHWM:\s+(\d+) kB", text)[0]) * 1024 for text in texts]
+def verify(registry: LiveRegistry, digest: str) -> None:
+    """Pull once more and compare every byte."""
+    command = f"{require('curl')} -s -S {registry.url}/v2/{NAME}/blobs/{digest} | sha256sum"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert f"sha256:{done.stdout.split()[0]}" == digest
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    shutil.rmtree(tmp_path)  # gigabytes, which pytest would keep
+def peaks(workers: list[int]) -> str:
+    """Return the most memory each worker ever had, for the reader."""
+    return " and ".join(f"{memory(pid, 'VmHWM') >> 20} MiB" for pid in workers)
 
 
 @pytest.mark.parametrize(
-    "size",
+    "load",
     [
-        pytest.param(1024 * MB, id="1GB"),
-        pytest.param(10 * 1024 * MB, id="10GB", marks=pytest.mark.slow),
+        pytest.param(ONE_GIGABYTE, id="1GB"),
+        pytest.param(TEN_GIGABYTES, id="10GB", marks=pytest.mark.slow),
     ],
 )
-def test_workers_stay_small(folder: Path, size: int) -> None:
-    require("curl")
-    needed = size * (PUSHERS + 2)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        message = f"needs {needed >> 30} GB of free disk, there are {free >> 30}"
-        if os.environ.get("CI") and size == 1024 * MB:
-            pytest.fail(message)
-        pytest.skip(message)
-    digest = make_layer(folder / "layer", size)
-    settings = {"http": {"workers": 2}, "log": {"accesslog": {"disabled": True}}}
-    with RegistryUnderTest(folder / "registry", settings=settings) as registry:
-        push(registry, folder / "layer", digest)
-        after_push = worker_peaks(registry)
-        pull(registry, digest)
-        peaks = worker_peaks(registry)
-    print(f"peaks of the workers, MB: {[peak // MB for peak in after_push]} after {PUSHERS} pushes,"
-          f" {[peak // MB for peak in peaks]} after {PULLERS} pulls")  # fmt: skip
-    assert len(peaks) == 2
-    assert max(peaks) < WORKER_LIMIT
+def test_workers_stay_small(tmp_path: Path, load: Load) -> None:
+    settings = {"http": {"workers": WORKERS}}
+    with room_for(load, tmp_path), LiveRegistry(tmp_path, settings=settings) as registry:
+        digest = make_layer(tmp_path / "layer", load.size)
+        workers = registry.workers
+        report = [f"{load.size >> 30} GiB, at rest {peaks(workers)}"]
+        with Impatient(registry.address) as others:
+            push(registry, load, tmp_path / "layer", digest)
+        report.append(f"pushed by {load.pushers}: {others.report()}; peak {peaks(workers)}")
+        with Impatient(registry.address) as others:
+            pull(registry, load, digest)
+        report.append(f"pulled by {load.pullers}: {others.report()}; peak {peaks(workers)}")
+        verify(registry, digest)
+        print("\n" + "\n".join(report))
+        assert registry.workers == workers, "a worker was replaced"
+        assert len(workers) == WORKERS
+        assert max(memory(pid, "VmHWM") for pid in workers) < MOST
+        assert not list(registry.root.rglob("_uploads/*")), "uploads were left"
+        registry.assert_no_trace()
