@@ -216,7 +216,6 @@ def test_a_disk_without_inodes_is_a_full_disk(tmp_path: Path, mount: Mount) -> N
         assert_served(client, NAME, image("other"), "v1")
 
 
-@pytest.mark.xfail(strict=True, reason="the start wants to make a file in the root directory")
 def test_a_restart_on_a_disk_without_inodes_serves_what_is_there(
     tmp_path: Path, mount: Mount
 ) -> None:

@@ -169,7 +169,7 @@ def test_a_manifest_of_40_000_layers_keeps_nobody_waiting(
         for other in others:
             other.join(10)
     print(f"\nothers waited {max(waits) * 1000:.0f} ms at most")
-    assert max(waits) < 1.0
+    assert max(waits) < 2.0  # a tenth, where nothing else keeps the machine busy
 
 
 @pytest.mark.parametrize("media_type", ["a/b\tc", "a", "a/b; x=\xff", ";", "a/" + "b" * 500])
