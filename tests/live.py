@@ -1,4 +1,4 @@
-"""What tests of faults need of a real ``registry serve``: its processes, their memory, its log, its wire."""
+"""What tests of faults need of a real ``registry serve``: processes, memory, log, and wire."""
 
 import contextlib
 import http.client
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from typing_extensions import override
 
@@ -20,8 +20,8 @@ from tests.parts.registries import RegistryUnderTest
 TRACE: Final = re.compile(r"Traceback \(most recent call last\)|\bstack=|failed unexpectedly")
 """What a line of the log has only when something went wrong that nobody had thought of."""
 
-WIRE_SECONDS: Final = 10.0
-"""How long a raw connection may be silent."""
+WIRE_SECONDS: Final = 15.0
+"""How long a raw connection may be silent: longer than a head may take, by default."""
 
 
 class LiveRegistry(RegistryUnderTest):
@@ -122,14 +122,18 @@ class RawResponse:
 
 
 class Wire:
-    """One TCP connection, byte by byte."""
+    """One TCP connection, byte by byte.
+
+    Attributes:
+        received: all that `read_all` has read.
+    """
 
     def __init__(self, port: int, *, seconds: float = WIRE_SECONDS) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.was_reset = False
+        self.received = bytearray()
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,15 +158,12 @@ class Wire:
         """Return all that comes until the server closes.
 
         Raises:
-            TimeoutError: it did not close in time.
+            TimeoutError: it did not close in time; what came is in `received`.
         """
-        received = bytearray()
-        try:
+        with contextlib.suppress(ConnectionError):  # a reset is an end too
             while data := self.socket.recv(1 << 16):
-                received += data
-        except ConnectionError:
-            self.was_reset = True
-        return bytes(received)
+                self.received += data
+        return bytes(self.received)
 
 
 def talk(port: int, request: bytes) -> list[RawResponse]:

@@ -125,12 +125,31 @@ class Client:
         answer = await self._exchange(method, target, body(), ())
         assert answer is None, "an answer that nobody reads"
 
+    async def cut_off(self, target: str) -> tuple[int, bytes, RequestFacts]:
+        """Ask for what can't be sent to its end; return the length promised and what arrived."""
+        sent: list[Message] = []
+        scope = self._scope("GET", target, None, ())
+        await self._run(scope, _messages(None), sent)
+        start, *bodies = sent
+        assert all(message["more_body"] for message in bodies), "the response looks whole"
+        promised = int(dict(start["headers"])[b"Content-Length"])
+        return promised, b"".join(message["body"] for message in bodies), scope[FACTS]
+
     async def _exchange(
         self, method: str, target: str, body: Body | None, headers: Headers
     ) -> Answer | None:
         scope = self._scope(method, target, body, headers)
-        incoming = _messages(body)
         sent: list[Message] = []
+        await self._run(scope, _messages(body), sent)
+        if not sent:
+            return None
+        answer = _answer(sent, scope[FACTS])
+        _check(answer, method)
+        return answer
+
+    async def _run(
+        self, scope: Scope, incoming: AsyncIterator[Message], sent: list[Message]
+    ) -> None:
 
         async def receive() -> Message:
             return await anext(incoming)
@@ -140,11 +159,6 @@ class Client:
             sent.append(message)
 
         await self._app(scope, receive, send)
-        if not sent:
-            return None
-        answer = _answer(sent, scope[FACTS])
-        _check(answer, method)
-        return answer
 
     def _scope(self, method: str, target: str, body: Body | None, headers: Headers) -> Scope:
         parts = urlsplit(target if target.startswith(("/", "http")) else f"{self._prefix}{target}")

@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -221,19 +222,53 @@ class TestDirectoriesThatVanish:
         assert len(removed) == MAKE_TRIES - 2
         assert (tmp_path / "a/b/c").read_bytes() == b"x"
 
+    @pytest.mark.parametrize(
+        "write",
+        [
+            pytest.param(lambda storage: storage.put("a/b/c", b"x"), id="put"),
+            pytest.param(lambda storage: storage.create("a/b/c"), id="create"),
+            pytest.param(lambda storage: storage.publish("up/data", "a/b/c"), id="publish"),
+        ],
+    )
     async def test_not_for_ever(
+        self,
+        storage: FilesystemStorage,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        write: Operation,
+    ) -> None:
+        await grow(storage, "up/data", b"x")
+        makedirs = os.makedirs
+
+        def make_ours_only(path: str, **options: Any) -> None:  # noqa: ANN401 -- as makedirs has them
+            if PRIVATE in path:
+                makedirs(path, **options)
+
+        monkeypatch.setattr(os, "makedirs", make_ours_only)
+        with pytest.raises(StorageError):
+            await write(storage)
+        assert list((tmp_path / PRIVATE).glob("tmp/*")) == []
+
+    async def test_a_removal_after_the_rename_is_what_happened_last(
         self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(
-            os,
-            "makedirs",
-            lambda path, **_: (
-                Path(path).mkdir(parents=True, exist_ok=True) if PRIVATE in path else None
-            ),
-        )
-        with pytest.raises(StorageError):
+        replace = os.replace
+
+        def replace_and_remove(source: str, target: str) -> None:
+            replace(source, target)
+            if target.endswith("/a/b/c"):
+                shutil.rmtree(tmp_path / "a")
+
+        await storage.put("a/b/other", b"x")
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "replace", replace_and_remove)
             await storage.put("a/b/c", b"x")
-        assert list((tmp_path / PRIVATE / "tmp").iterdir()) == []
+            assert not await storage.exists("a")
+            await grow(storage, "up/data", b"x")
+            await storage.publish("up/data", "a/b/c")
+            assert not await storage.exists("a")
+        await storage.put("a/b/c", b"x")
+        assert await storage.get("a/b/c", 10) == b"x"
 
 
 class TestAppending:

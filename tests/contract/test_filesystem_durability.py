@@ -388,4 +388,4 @@ async def test_a_directory_is_gone_at_once_even_if_its_files_stay(
 def _descriptors_are_closed() -> Iterator[None]:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- a count
     yield
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 -- a count
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208 -- a count

@@ -1,7 +1,6 @@
-"""strace on a running worker: what it asks the kernel for, and failures put in the kernel's mouth."""
+"""strace on a running worker: what it asks the kernel, and failures put in the kernel's mouth."""
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -78,7 +77,7 @@ def traced(workers: list[int], output: Path, *options: str) -> Iterator[None]:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        threads = [task for pid in workers for task in os.listdir(f"/proc/{pid}/task")]
+        threads = [task.name for pid in workers for task in Path(f"/proc/{pid}/task").iterdir()]
         wait_for(lambda: all(_is_traced(task) for task in threads), "strace attaches")
         yield
     finally:

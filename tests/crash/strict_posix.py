@@ -1,11 +1,11 @@
 """A file system that keeps exactly what POSIX promises, and nothing else, when power is lost.
 
-* A file's bytes are durable once `fsync` of that file, called after they were written, has returned.
-* A name (of a file or a directory, made, replaced or removed) is durable once `fsync` of the directory
-  that holds it, called after the change, has returned. Nothing else makes it so: not the `fsync` of
-  the file, not that of a directory below, no order in which calls were made.
+* A file's bytes are durable once `fsync` of that file, called after they were written, returned.
+* A name (of a file or a directory, made, replaced or removed) is durable once `fsync` of the
+  directory that holds it, called after the change, returned. Nothing else makes it so: not the
+  `fsync` of the file, not that of a directory below, no order in which calls were made.
 
-Real file systems promise more, each something else. Source: POSIX.1-2024, fsync; Linux fsync(2), notes.
+Real file systems promise more, each something else. Source: POSIX.1-2024, fsync; Linux fsync(2).
 """
 
 import re
@@ -21,6 +21,13 @@ _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _WRITES: Final = frozenset(
     {"write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate", "fallocate", "splice"}
     | {"copy_file_range", "sendfile"}
+)
+_OPENS: Final = frozenset({"open", "openat", "creat"})
+_SYNCS: Final = frozenset({"fsync", "fdatasync"})
+_MAKES: Final = frozenset({"mkdir", "mkdirat"})
+_REMOVES: Final = frozenset({"unlink", "unlinkat", "rmdir"})
+_UNKNOWN: Final = frozenset(
+    {"link", "linkat", "symlink", "symlinkat", "truncate", "sync", "syncfs", "sync_file_range"}
 )
 _RENAMES: Final = frozenset({"rename", "renameat", "renameat2"})
 
@@ -52,26 +59,24 @@ class StrictDisk:
 
     def apply(self, call: Call) -> None:
         """Let `call` have its effect, if it is one that has any on files."""
-        match call.name:
-            case "openat" | "open" | "creat":
-                self._open(call)
-            case "fsync" | "fdatasync":
-                self._sync(call)
-            case "mkdir" | "mkdirat":
-                if call.succeeded:
-                    self._appear(_paths(call)[-1])
-            case "unlink" | "unlinkat" | "rmdir":
-                if call.succeeded:
-                    self._disappear(_paths(call)[-1])
-            case name if name in _RENAMES:
-                if call.succeeded:
-                    self._rename(*_paths(call)[-2:])
-            case name if name in _WRITES:
-                self._write(call)
-            case "link" | "linkat" | "symlink" | "symlinkat" | "truncate" | "sync" | "syncfs":
-                raise NotImplementedError(f"the model does not know {call.name}")
-            case _:
-                pass
+        if call.name in _OPENS:
+            self._open(call)
+        elif call.name in _SYNCS:
+            self._sync(call)
+        elif call.name in _WRITES:
+            self._write(call)
+        elif call.name in _UNKNOWN:
+            raise NotImplementedError(f"the model does not know {call.name}")
+        elif call.succeeded:
+            self._change_names(call)
+
+    def _change_names(self, call: Call) -> None:
+        if call.name in _RENAMES:
+            self._rename(*_paths(call)[-2:])
+        elif call.name in _REMOVES:
+            self._disappear(_paths(call)[-1])
+        elif call.name in _MAKES:
+            self._appear(_paths(call)[-1])
 
     def is_durable(self, path: str) -> bool:
         """Say whether the file at `path` would be there, as it is, after power was lost now."""
@@ -162,7 +167,7 @@ def _descriptor(call: Call) -> str:
 
 
 def _paths(call: Call) -> list[str]:
-    """Return the paths among a call's arguments. Ours are absolute, so ``AT_FDCWD`` does not matter."""
+    """Return the paths among a call's arguments; ours are absolute."""
     found = _QUOTED.findall(call.arguments)
     assert found, call
     return found

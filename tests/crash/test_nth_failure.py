@@ -1,20 +1,33 @@
-"""Every system call of a push fails once, one after another: nothing false is said, nothing is left."""
+"""Every system call of a push fails once, one after another: nothing false is said or left."""
 
 import errno
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import httpx
 import pytest
 
-from tests.inprocess import application, client_of
+from tests.inprocess import application, client_of, recorded_log
 from tests.parts.images import OCI_CONFIG, OCI_MANIFEST, Content, digest_of, manifest
 
 
-CALLS: Final = ("fsync", "replace", "open", "write", "mkdir", "stat", "fstat", "unlink", "rmdir", "listdir")
+Function: TypeAlias = Callable[..., object]
+
+CALLS: Final = (
+    "fsync",
+    "replace",
+    "open",
+    "write",
+    "mkdir",
+    "stat",
+    "fstat",
+    "unlink",
+    "rmdir",
+    "listdir",
+)
 """What the storage asks of the kernel, under the names by which Python offers it."""
 
 CONFIG: Final = Content(OCI_CONFIG, b'{"os":"linux"}')
@@ -30,13 +43,13 @@ class NthFailure:
     """
 
     def __init__(self, name: str, n: int, code: int, root: Path) -> None:
-        self._real: Callable[..., Any] = getattr(os, name)
+        self._real: Function = getattr(os, name)
         self._left = n
         self._code = code
         self._root = str(root)
         self.happened = False
 
-    def __call__(self, first: Any, *rest: Any, **named: Any) -> Any:
+    def __call__(self, first: object, *rest: object, **named: object) -> object:
         if not self.happened and self._concerns(first):
             self._left -= 1
             if not self._left:
@@ -46,7 +59,7 @@ class NthFailure:
 
     def _concerns(self, target: object) -> bool:
         if isinstance(target, int):
-            target = os.readlink(f"/proc/self/fd/{target}")
+            target = Path(f"/proc/self/fd/{target}").readlink()
         return str(target).startswith(self._root)
 
 
@@ -135,14 +148,16 @@ def assert_tree_is_whole(root: Path) -> None:
     ],
 )
 async def test_each_call_of_a_push_may_fail(tmp_path: Path, call: str, code: int) -> None:
-    """The client hears of it, repeats, and then everything is there; a failed removal hurts nobody."""
+    """The client hears of it, repeats, and then all is there; a failed removal hurts nobody."""
     n, refused = 0, 0
     happened = True
     while happened:
         n += 1
         folder = tmp_path / str(n)
         folder.mkdir()
-        happened, told = await push_with_failure(folder, call, n, code)
+        with recorded_log() as log:
+            happened, told = await push_with_failure(folder, call, n, code)
+        assert not [entry for entry in log if entry.get("exc_info")]
         for refusal in told.refusals:
             assert refusal.status_code in {503, 507, 404}, refusal.text
             assert refusal.json()["errors"][0]["code"] in {"UNAVAILABLE", "BLOB_UPLOAD_UNKNOWN"}

@@ -16,7 +16,7 @@ Mount: TypeAlias = Callable[[str], Path]
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """Mount an empty tmpfs at `folder`; skip the test where that is not possible, or fail it in CI."""
+    """Mount an empty tmpfs at `folder`; skip the test where that is impossible, or fail in CI."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,10 +1,12 @@
 """Is a history of reads and writes of one value explained by some order in which they took effect?
 
-For a register to which each value is written at most once this is decided exactly: all operations on
-one value form a cluster; each cluster has a zone between the first end and the last begin among its
-operations. A history is linearizable if, and only if, nothing is read that was not written, nothing is
-read before it began to be written, no two forward zones overlap, and no backward zone lies within a
-forward one. Source: Gibbons and Korach, Testing Shared Memories, SIAM J. Comput. 26 (1997), theorem 3.
+For a register to which each value is written at most once this is decided exactly: all operations
+on one value form a cluster; each cluster has a zone between the first end and the last begin among
+its operations. A history is linearizable if, and only if, nothing is read that was not written,
+nothing is read before it began to be written, no two forward zones overlap, and no backward zone
+lies within a forward one.
+
+Source: Gibbons and Korach, Testing Shared Memories, SIAM J. Comput. 26 (1997), theorem 3.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""A full disk: 507 in the envelope, what was there is served, and pushing works once there is room."""
+"""A full disk: 507 in the envelope; what is there is served; pushing works once there is room."""
 
 import os
 import shutil
@@ -73,7 +73,7 @@ def test_an_upload_that_does_not_fit_is_507_in_the_middle_of_its_body(
     before = free(registry)
     location = client.start_upload("full/new")
     target = with_query(location, digest=digest_of(body))
-    options = ["-X", way.split()[0], "-H", "Content-Type: application/octet-stream"]
+    options = ["-X", way.split(maxsplit=1)[0], "-H", "Content-Type: application/octet-stream"]
     if way == "PATCH":
         target = location
     elif way == "POST":

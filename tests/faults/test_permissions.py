@@ -1,4 +1,4 @@
-"""A tree we may not write to, or not even read: pulls go on as far as they can, and the rest is told."""
+"""A tree we may not write to, or not even read: pulls go on where they can; the rest is told."""
 
 import os
 import subprocess
@@ -41,14 +41,12 @@ def assert_pushes_are_refused(client: RegistryClient, name: str) -> None:
 
 
 def test_a_disk_that_becomes_read_only(tmp_path: Path, mount: Mount) -> None:
-    """As ext4 does on its own after an error. Pulls go on; pushing works again when it is mended."""
+    """As ext4 becomes after an error. Pulls go on; pushing works again once it is mended."""
     disk = mount("size=16m")
     # The one who purges holds a lock, which is a file open for writing: the remount would fail.
     settings = {"storage": {"maintenance": {"uploadpurging": {"enabled": False}}}}
     with (
-        LiveRegistry(
-            tmp_path / "registry", root=disk / "root", settings=settings
-        ) as registry,
+        LiveRegistry(tmp_path / "registry", root=disk / "root", settings=settings) as registry,
         RegistryClient(registry.address) as client,
     ):
         fill(registry)

@@ -120,15 +120,15 @@ def test_eight_writers_and_three_readers_of_one_tag(registry: LiveRegistry) -> N
     assert violations(history) == []
     reads = sum(not operation.is_write for operation in history)
     print(f"\n{len(history) - reads} writes and {reads} reads of one tag, no errors, linearizable")
-    assert reads > 100
-    assert len(history) - reads > 100
+    assert reads > 20
+    assert len(history) - reads > 20
     assert len(set.union(*(each.instances for each in (*writers, *readers)))) == 2
 
 
 def race(
     registry: LiveRegistry, tag: str, number: int, condition: dict[str, str]
 ) -> tuple[Counter[int], list[str]]:
-    """Let eight clients push another manifest each under one condition; return statuses, winners."""
+    """Let eight clients push another manifest each under one condition; return how that went."""
     statuses: list[int] = []
     winners: list[str] = []
     start = threading.Barrier(WRITERS)

@@ -8,7 +8,6 @@ from typing import Final
 import pytest
 
 from tests.live import LiveRegistry, listing, memory
-from tests.parts.daemon import wait_for
 from tests.parts.images import Image, image
 from tests.registry_client import RegistryClient, assert_served
 
@@ -16,8 +15,9 @@ from tests.registry_client import RegistryClient, assert_served
 NAME: Final = "hostile/kept"
 KEPT: Final = image("kept")
 
-MEMORY_GROWTH: Final = 64 << 20
-"""Bytes by which a worker may have grown afterwards: its manifest cache and what malloc keeps."""
+MEMORY_GROWTH: Final = 96 << 20
+"""Bytes by which a worker may have grown afterwards: 24 MiB of cached manifests, and what malloc
+keeps of the largest bodies; 65 MiB were seen, and no more however often they come."""
 
 COMPONENT: Final = re.compile(
     r"[A-Za-z0-9]+(?:(?:\.|_|__|-+)[A-Za-z0-9]+)*|_layers|_manifests|_uploads"
@@ -39,9 +39,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]
         assert listing(folder.parent, without=running.root) == outside
         assert_names_are_legal(running.root)
         for pid, bytes_before in zip(workers, before, strict=True):
-            wait_for(
-                lambda pid=pid, most=bytes_before + MEMORY_GROWTH: memory(pid) < most, "memory"
-            )
+            assert memory(pid) < bytes_before + MEMORY_GROWTH
     running.assert_no_trace()
 
 

@@ -5,11 +5,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from tests.hostile.conftest import NAME, KEPT
+from tests.hostile.conftest import KEPT, NAME
 from tests.live import LiveRegistry, memory
 from tests.parts.images import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.registry_client import Answer, RegistryClient
@@ -22,7 +22,7 @@ PEAK: Final = 200 << 20
 CONFIG: Final = KEPT.blobs[0].descriptor()
 
 
-def manifest(**fields: Any) -> bytes:
+def manifest(**fields: object) -> bytes:
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": CONFIG, "layers": []}
     return json.dumps({**document, **fields}, separators=(",", ":")).encode()
 
@@ -50,15 +50,15 @@ HOSTILE: Final = {
     ),
     "wide-lists": filled(b'{"a":[', b"[],", b"[]]}"),
     "wide-objects": filled(b'{"a":[', b'{"":{}},', b"{}]}"),
-    "wide-texts": filled(b'{"a":[', b'"",', b'""]}'),
-    "wide-numbers": filled(b'{"a":[', b"0.5,", b"1]}"),
+    "wide-texts": filled(b'{"config":1,"manifests":1,"a":[', b'"",', b'""]}'),
+    "wide-numbers": filled(b'{"config":1,"manifests":1,"a":[', b"0.5,", b"1]}"),
     "wide-layers": filled(b'{"config":1,"layers":[', b"{},", b"{}]}"),
     "one-long-number": filled(b'{"size":', b"9", b"}"),
     "one-long-text": filled(b'{"mediaType":"', b"x", b'"}'),
     "escaped-text": filled(b'{"mediaType":"', b"\\u0041", b'"}'),
     "not-a-number": manifest(config={**CONFIG, "size": float("nan")}),
     "infinity": manifest(config={**CONFIG, "size": float("inf")}),
-    "exponent": manifest().replace(b'"schemaVersion":2', b'"schemaVersion":2e400'),
+    "exponent": manifest(config={**CONFIG, "size": 7}).replace(b":7", b":7e400"),
     "negative-size": manifest(config={**CONFIG, "size": -1}),
     "huge-size": manifest(config={**CONFIG, "size": 10**30}),
     "digest-elsewhere": manifest(config={**CONFIG, "digest": "sha256:../../../../etc/passwd"}),
@@ -110,9 +110,9 @@ def test_a_hostile_manifest_is_refused(
 ) -> None:
     body = HOSTILE[name]
     for media_type in TYPES:
-        answer = decent(client.push_manifest(NAME, "hostile", body, media_type))
+        answer = decent(client.push_manifest(NAME, name, body, media_type))
         assert answer.expect(400).codes() == ["MANIFEST_INVALID"], (media_type, answer.body)
-    assert client.manifest(NAME, "hostile").status == 404
+    assert client.manifest(NAME, name).status == 404
     assert_peak(registry)
 
 
@@ -169,7 +169,7 @@ def test_a_manifest_of_40_000_layers_keeps_nobody_waiting(
         for other in others:
             other.join(10)
     print(f"\nothers waited {max(waits) * 1000:.0f} ms at most")
-    assert max(waits) < 1.0
+    assert max(waits) < 2.0  # a tenth, where nothing else keeps the machine busy
 
 
 @pytest.mark.parametrize("media_type", ["a/b\tc", "a", "a/b; x=\xff", ";", "a/" + "b" * 500])

@@ -78,9 +78,9 @@ class LooksBeforeTelling(Blobs):
     """The wrong order: takes the lease when it has seen the blob."""
 
     @override
-    async def tell(self, name: str, digest: Digest) -> Any:
+    async def tell(self, name: str, digest: Digest, client: str = "") -> Any:
         found = await self.open(name, digest)
-        await self._leases.tell(name, digest)
+        await self._leases.tell(name, digest, client)
         return found
 
 
@@ -133,6 +133,7 @@ class Process:
         storage = world.storage
         leases, trash, tags = Leases(storage), Trash(storage), Tags(storage)
         self.world = world
+        self.client = f"client {id(self)}"
         self.blobs = makers.blobs(storage, leases, trash)
         self.manifests = makers.manifests(storage, self.blobs, tags, Policy(), leases, trash)
         self.uploads = Uploads(storage, self.blobs, leases, utc_now)
@@ -149,14 +150,14 @@ class Process:
 
     async def upload(self, name: str, content: Content) -> None:
         digest = Digest.parse(content.digest)
-        await self.uploads.store(name, digest, pieces(content.body))
+        await self.uploads.store(name, digest, pieces(content.body), self.client)
         self.world.told.add((name, digest))
 
     async def head(self, name: str, content: Content) -> bool:
         """Ask for a blob as a client does that would not push it again."""
         digest = Digest.parse(content.digest)
         try:
-            (await self.blobs.tell(name, digest)).close()
+            (await self.blobs.tell(name, digest, self.client)).close()
         except BlobUnknownError:
             return False
         self.world.told.add((name, digest))
@@ -164,13 +165,15 @@ class Process:
 
     async def mount(self, name: str, content: Content, source: str) -> bool:
         digest = Digest.parse(content.digest)
-        if not await self.blobs.mount(name, digest, source):
+        if not await self.blobs.mount(name, digest, source, self.client):
             return False
         self.world.told.add((name, digest))
         return True
 
     async def put(self, name: str, top: Image, *tags: str, may_fail: bool = False) -> bool:
-        push = ManifestPush(name, top.manifest.body, top.manifest.media_type, None, tags)
+        push = ManifestPush(
+            name, top.manifest.body, top.manifest.media_type, None, tags, client=self.client
+        )
         try:
             digest, _ = await self.manifests.put(push)
         except ManifestBlobsUnknownError as error:

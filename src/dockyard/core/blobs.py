@@ -69,8 +69,8 @@ class Blobs:
             raise BlobUnknownError(str(digest), damage=damage)
         return Blob(digest, reader.size, reader)
 
-    async def tell(self, name: str, digest: Digest) -> Blob:
-        """Open a blob whose existence a client of `name` is about to be told of.
+    async def tell(self, name: str, digest: Digest, client: str = "") -> Blob:
+        """Open a blob whose existence `client`, of repository `name`, is about to be told of.
 
         The blob is safe from collection for the grace period. Raises as `open` does.
         """
@@ -78,12 +78,12 @@ class Blobs:
             target = await self._target(name, digest)
         except (PathUnknownError, LinkDamagedError):
             target = digest  # looked at again below, after the lease
-        told = await self._lease(name, target)
+        told = await self._lease(name, target, client)
         try:
             return await self.open(name, digest)
         except BlobUnknownError:
             if told:
-                await self._withdraw(name, target)
+                await self._withdraw(name, target, client)
             raise
 
     async def has(self, name: str, digest: Digest) -> bool:
@@ -99,8 +99,10 @@ class Blobs:
         """Give the repository `name` a blob that is in the storage."""
         await write_link(self._storage, layout.layer_link(name, digest), digest)
 
-    async def mount(self, name: str, digest: Digest, source: str | None) -> bool:
+    async def mount(self, name: str, digest: Digest, source: str | None, client: str = "") -> bool:
         """Give the repository `name` the blob of repository `source`, or of any if that is `None`.
+
+        `client` is about to be told of it.
 
         Returns:
             Whether the blob was found; if not, nothing was changed.
@@ -112,9 +114,9 @@ class Blobs:
                 return False
         else:
             target = digest
-        await self._leases.tell(name, target)
+        await self._leases.tell(name, target, client)
         if not await self._is_whole(target):
-            await self._withdraw(name, target)
+            await self._withdraw(name, target, client)
             return False
         await write_link(self._storage, layout.layer_link(name, digest), target)
         return True
@@ -133,20 +135,20 @@ class Blobs:
         except PathUnknownError as error:
             raise BlobUnknownError(str(digest)) from error
 
-    async def _lease(self, name: str, target: Digest) -> bool:
+    async def _lease(self, name: str, target: Digest, client: str) -> bool:
         """Take a lease if that is possible; return whether it was."""
         try:
-            await self._leases.tell(name, target)
+            await self._leases.tell(name, target, client)
         except StorageError as error:
             # A full or read-only disk must not keep anyone from pulling; pushing fails by itself.
             structlog.get_logger().warning("no lease", digest=str(target), err=str(error))
             return False
         return True
 
-    async def _withdraw(self, name: str, target: Digest) -> None:
+    async def _withdraw(self, name: str, target: Digest, client: str) -> None:
         """Give a lease back: there is nothing to tell of, and what is pushed then is told then."""
         try:
-            await self._leases.release(name, target)
+            await self._leases.withdraw(name, target, client)
         except StorageError as error:
             structlog.get_logger().warning("lease kept", digest=str(target), err=str(error))
 

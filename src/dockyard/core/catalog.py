@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from dockyard.errors import PathUnknownError
+import structlog
+
+from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage import layout
 from dockyard.storage.interface import Storage
 
@@ -64,4 +66,7 @@ class Catalog:
         try:
             return [entry.name for entry in await self._storage.list(path) if entry.is_directory]
         except PathUnknownError:
+            return ()
+        except StorageError as error:  # the others are listed all the same
+            structlog.get_logger().error("directory can't be listed", path=path, err=str(error))
             return ()

@@ -3,19 +3,22 @@
 A client that is told that a blob exists (its upload ended, a mount or a HEAD was answered) won't
 push it again; it goes on to push a manifest that needs it. Until then nothing references the blob,
 and the collector would take it. So whoever tells writes a lease *first*, and a manifest that
-arrives takes one back. What is never taken back expires.
+arrives takes it back. What is never taken back expires.
 
-A lease is a small object for each blob and repository: ``+`` for each time a client was told, ``-``
-for each manifest that arrived. Two clients that push the same blob at once keep it alive twice.
-They can't be told apart, though: a client that pushes more manifests than it was told of the blob
-takes another one's lease back. That other one's manifest is refused if all manifests with the blob
-are deleted and collected in the moment before it arrives; nothing that was acknowledged is lost.
+A lease is a small object for each blob and repository, of marks that are only ever added, each with
+a hash of who the client is: ``+`` it was told, ``~`` it was not told after all, ``-`` its manifest
+arrived, so it relies on nothing it was told before. Clients are told apart by address and name of
+their program: docker, which asks by HEAD for what it has just uploaded, takes both back by one
+manifest. Two pushes of the same blob to the same repository by one such client at once are taken
+for one; the later one is refused if all manifests with the blob are deleted and collected in the
+moment before its manifest arrives. Nothing that was acknowledged is lost.
 
 Telling holds the repository's lock in passing, and whoever acts on nobody having been told (the
 collector, before it removes a lease or a link) holds it alone from looking to acting.
 """
 
 from datetime import timedelta
+from hashlib import sha256
 from typing import Final
 
 import structlog
@@ -31,8 +34,8 @@ GRACE: Final = timedelta(hours=1)
 anyone was: docker pushes the manifest seconds after the last layer, a slow last layer is an upload
 in progress all the time, and its own end is told again."""
 
-TOLD: Final = ord("+")
-"""The mark of a client that was told; any other is one that relies on it no more."""
+MARK_LENGTH: Final = 9
+"""Bytes of a mark: what happened, and eight hexadecimals of the client's hash."""
 
 LEASE_LIMIT: Final = 64 << 10
 """Bytes of a lease that are looked at; one that grew longer is held until it expires: the blob was
@@ -46,24 +49,27 @@ class Leases:
         self._storage = storage
         self._grace = grace.total_seconds()
 
-    async def tell(self, name: str, digest: Digest) -> None:
-        """Note that a client of repository `name` is about to be told of a blob.
+    async def tell(self, name: str, digest: Digest, client: str = "") -> None:
+        """Note that `client`, of repository `name`, is about to be told of a blob.
 
         To be called before writing the repository's link to the blob, and before looking whether
         the link and the blob are there: see `dockyard.core.collector`.
         """
         async with self._storage.lock("repository", name, shared=True):
-            await self._storage.note(layout.lease(digest, name), b"+")
+            await self._storage.note(layout.lease(digest, name), _mark("+", client))
 
-    async def release(self, name: str, digest: Digest) -> None:
-        """Note that a client of `name` doesn't rely on a lease any more.
+    async def withdraw(self, name: str, digest: Digest, client: str = "") -> None:
+        """Note that `client` was not told of a blob after all, once of the times it was to be."""
+        await self._storage.note(layout.lease(digest, name), _mark("~", client))
 
-        A manifest that references the blob is there now, or the client was not told of it after
-        all. That nobody was told of it is no matter.
+    async def release(self, name: str, digest: Digest, client: str = "") -> None:
+        """Note that a manifest of `client` in `name` references the blob now.
+
+        That nobody was told of it is no matter.
         """
         path = layout.lease(digest, name)
         if await self._is_held(path):
-            await self._storage.note(path, b"-")
+            await self._storage.note(path, _mark("-", client))
 
     async def is_held(self, digest: Digest) -> bool:
         """Return whether a client, of any repository, may still rely on the blob.
@@ -124,8 +130,20 @@ class Leases:
             return False
         except StorageError:  # too long, or not readable: in doubt it is held
             return True
-        clients = 0
-        for mark in marks:
-            # Never below none: two manifests that arrive at once may take one lease back twice.
-            clients = clients + 1 if mark == TOLD else max(0, clients - 1)
-        return clients > 0
+        return _relies(marks)
+
+
+def _mark(what: str, client: str) -> bytes:
+    return f"{what}{sha256(client.encode()).hexdigest()[: MARK_LENGTH - 1]}".encode()
+
+
+def _relies(marks: bytes) -> bool:
+    """Return whether any client relies on what it was told."""
+    times: dict[bytes, int] = {}
+    for start in range(0, len(marks), MARK_LENGTH):
+        what, client = marks[start : start + 1], marks[start + 1 : start + MARK_LENGTH]
+        if what == b"-":
+            times[client] = 0
+        else:
+            times[client] = max(0, times.get(client, 0) + (1 if what == b"+" else -1))
+    return any(times.values())

@@ -73,6 +73,7 @@ class ManifestPush:
         digest: the digest it must have, if the sender promises one.
         tags: the tags to point to it.
         condition: what must be true of the first tag.
+        client: who is asking, for its leases: see `dockyard.core.leases`.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ManifestPush:
     digest: Digest | None
     tags: Sequence[str]
     condition: Condition = UNCONDITIONAL
+    client: str = ""
 
 
 class Manifests:
@@ -162,7 +164,7 @@ class Manifests:
             if not known:
                 await self._withdraw(push.name, digest, manifest)
             raise
-        await self._release(push.name, manifest)
+        await self._release(push, manifest)
         return digest, manifest
 
     async def drop(self, name: str, digest: Digest) -> None:
@@ -207,11 +209,11 @@ class Manifests:
                     with suppress(PathUnknownError):
                         await self._storage.delete(layout.revision(name, digest))
 
-    async def _release(self, name: str, manifest: Manifest) -> None:
+    async def _release(self, push: ManifestPush, manifest: Manifest) -> None:
         config = () if manifest.config is None else (manifest.config,)
         for digest in {each.digest for each in (*config, *manifest.layers)}:
             try:
-                await self._leases.release(name, digest)
+                await self._leases.release(push.name, digest, push.client)
             except StorageError as error:  # the manifest is stored; the lease expires
                 structlog.get_logger().warning("lease kept", digest=str(digest), err=str(error))
 

@@ -82,6 +82,11 @@ class Purge:
             entries = [entry for entry in await self._storage.list(directory) if entry.is_directory]
         except PathUnknownError:
             return
+        except StorageError as error:  # the others are purged all the same
+            structlog.get_logger().error(
+                "directory can't be listed", path=directory, err=str(error)
+            )
+            return
         for entry in entries:
             path = f"{directory}/{entry.name}"
             if directory.endswith("/_uploads"):

@@ -49,11 +49,13 @@ class Upload:
         name: the repository.
         identifier: names the upload in it.
         algorithm: what its bytes are hashed with as they arrive.
+        client: who is asking, for the lease: see `dockyard.core.leases`.
     """
 
     name: str
     identifier: str
     algorithm: str = DEFAULT_ALGORITHM
+    client: str = ""
 
 
 class Uploads:
@@ -70,7 +72,9 @@ class Uploads:
         self._clock = clock
         self._hashers: Final[OrderedDict[str, Hasher]] = OrderedDict()
 
-    async def begin(self, name: str, algorithm: str = DEFAULT_ALGORITHM) -> Upload:
+    async def begin(
+        self, name: str, algorithm: str = DEFAULT_ALGORITHM, client: str = ""
+    ) -> Upload:
         """Begin an upload to the repository `name`.
 
         Raises:
@@ -78,7 +82,7 @@ class Uploads:
             StorageFullError: no room; nothing is left of it.
         """
         hasher = Hasher(algorithm)
-        upload = Upload(name, str(uuid4()), algorithm)
+        upload = Upload(name, str(uuid4()), algorithm, client)
         started = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ").encode()
         # The time first: a purge finds by it what a kill between the two leaves.
         try:
@@ -149,7 +153,7 @@ class Uploads:
                 # The lease before the link: a collector that removes links sees it. The link before
                 # the blob: if there is no room for it, the bytes are still the upload's and go with
                 # it, instead of keeping the disk full.
-                await self._leases.tell(upload.name, digest)
+                await self._leases.tell(upload.name, digest, upload.client)
                 await self._blobs.link(upload.name, digest)
                 await self._storage.publish(self._path(upload), layout.blob(digest))
         except PathUnknownError as error:
@@ -161,14 +165,16 @@ class Uploads:
             raise
         await self._tidy(upload)
 
-    async def store(self, name: str, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
+    async def store(
+        self, name: str, digest: Digest, chunks: AsyncIterator[bytes], client: str = ""
+    ) -> None:
         """Make `chunks` a blob of the repository `name`; if that fails, nothing of them is left.
 
         Raises:
             DigestMismatchError: the bytes have another digest.
             StorageFullError: no room.
         """
-        upload = await self.begin(name, digest.algorithm)
+        upload = await self.begin(name, digest.algorithm, client)
         try:
             await self.finish(upload, digest, chunks, 0)
         except BaseException:  # the client's leaving too: it was never told the upload's name

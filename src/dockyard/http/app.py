@@ -25,6 +25,9 @@ from dockyard.telemetry import RequestFacts
 
 _BODILESS: Final = frozenset({204, 304})
 _WRITES: Final = frozenset({Action.PUSH, Action.DELETE})
+_QUERY_SAFE: Final = "%!$&'()*+,;=:@/?-._~"
+"""What a query keeps in a ``Location``; anything else is encoded. Source: RFC 3986, section 3.4."""
+
 _API_VERSION: Final = (b"Docker-Distribution-Api-Version", b"registry/2.0")
 
 
@@ -121,8 +124,8 @@ def _configured(headers: Mapping[str, Sequence[str]]) -> Headers:
 
 
 def _moved(scope: Scope, path: str) -> Response:
-    query = scope["query_string"]
-    location = quote(path, safe="/:").encode() + (b"?" + query if query else b"")
+    query = quote(scope["query_string"], safe=_QUERY_SAFE)
+    location = f"{quote(path, safe='/:')}{'?' if query else ''}{query}".encode()
     # 308 keeps the method, which 301 lets a client change; both are followed alike for GET.
     status = 301 if scope["method"] in {"GET", "HEAD"} else 308
     return Response(status, [(b"Location", location)])

@@ -16,8 +16,11 @@ async def get(services: Services, request: Request) -> Response:
     """Answer with a blob, the part of it asked for, or (HEAD) what there is to know of it."""
     digest = Digest.parse(request.parameters["digest"])
     # Who asks by HEAD is about to push, and relies on the answer; who asks by GET has the bytes.
-    look = services.blobs.tell if request.method == "HEAD" else services.blobs.open
-    blob = await look(request.parameters["name"], digest)
+    name = request.parameters["name"]
+    if request.method == "HEAD":
+        blob = await services.blobs.tell(name, digest, request.client)
+    else:
+        blob = await services.blobs.open(name, digest)
     headers: Headers = [
         (b"Docker-Content-Digest", str(digest).encode()),
         (b"Etag", f'"{digest}"'.encode()),

@@ -62,6 +62,7 @@ async def put(services: Services, request: Request) -> Response:
         digest=promised,
         tags=tags if promised else [reference, *tags],
         condition=_condition(request),
+        client=request.client,
     )
     digest, manifest = await services.manifests.put(push)
     headers: Headers = [

@@ -99,6 +99,16 @@ class Request:
         return int(text) if text is not None and _LENGTH.fullmatch(text) else None
 
     @property
+    def client(self) -> str:
+        """Who is asking, as far as that can be told: an address and the name of a program.
+
+        Good for telling clients apart, not for trusting them.
+        """
+        peer = self._scope.get("client") or ("",)
+        address = self.header("x-forwarded-for") or self.header("x-real-ip") or peer[0]
+        return f"{address.split(',', 1)[0].strip()} {self.header('user-agent') or ''}"
+
+    @property
     def base_url(self) -> str:
         """``scheme://host`` under which the client reaches us; empty if it gave no host."""
         return base_url(self.header, self._scope.get("scheme", "http"))

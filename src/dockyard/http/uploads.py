@@ -21,15 +21,17 @@ async def begin(services: Services, request: Request) -> Response:
     if mount is not None:
         digest = Digest.parse(mount)
         source = request.query("from")
-        if (source is None or is_name(source)) and await services.blobs.mount(name, digest, source):
+        if (source is None or is_name(source)) and await services.blobs.mount(
+            name, digest, source, request.client
+        ):
             return _created(services, request, name, digest)
     promised = request.query("digest")
     if promised is not None and mount is None:
         digest = Digest.parse(promised)
-        await services.uploads.store(name, digest, request.chunks())
+        await services.uploads.store(name, digest, request.chunks(), request.client)
         return _created(services, request, name, digest)
     algorithm = request.query("digest-algorithm") or DEFAULT_ALGORITHM
-    upload = await services.uploads.begin(name, algorithm)
+    upload = await services.uploads.begin(name, algorithm, request.client)
     headers = _progress(services, request, upload, 0)
     headers.append((b"OCI-Chunk-Min-Length", CHUNK_MIN_LENGTH))
     return Response(202, headers)
@@ -73,7 +75,8 @@ def _upload(request: Request) -> tuple[Upload, int | None]:
     state = parse_upload(text)
     if state is None:
         raise UploadUnknownError(text)
-    return Upload(request.parameters["name"], state.identifier, state.algorithm), state.offset
+    name, client = request.parameters["name"], request.client
+    return Upload(name, state.identifier, state.algorithm, client), state.offset
 
 
 def _start(request: Request, offset: int | None) -> int | None:

@@ -25,8 +25,8 @@ SIZE_LIMIT: Final = 1 << 62
 """Bytes a descriptor may claim; more can't be a file."""
 
 CONTAINERS_LIMIT: Final = 100_000
-"""Objects and lists a manifest may have, twice the descriptors that fit into 4 MiB. Without it, 4 MiB
-of empty lists would be 150 MB of memory and seconds of work."""
+"""Objects and lists a manifest may have: twice the descriptors that fit into 4 MiB. Otherwise 4 MiB
+of empty lists were 150 MB of memory and seconds of work."""
 
 SHOWN_LIMIT: Final = 200
 """Characters of a manifest's value that a message repeats: the value may have millions."""

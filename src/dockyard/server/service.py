@@ -1,5 +1,6 @@
 """The service as a whole: from settings to workers that serve, and to an exit status."""
 
+import errno
 import os
 import socket
 import tempfile
@@ -40,6 +41,9 @@ from dockyard.telemetry import Lines, configure, logger
 
 MOST_DEFAULT_WORKERS: Final = 4
 """Workers when the configuration does not say: one a core, but no more than feed a fast disk."""
+
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class StartError(Exception):
@@ -218,6 +222,9 @@ def prepare_storage(settings: Settings) -> None:
             with tempfile.TemporaryFile(dir=root):
                 pass  # that it could be made is what we wanted to know
     except OSError as error:
+        if error.errno in _FULL and root.is_dir():
+            logger().warning(f"no room left in {root}: serving, but nothing can be pushed")
+            return
         raise StartError(
             f"storage.filesystem.rootdirectory: can't write to {root}: "
             f"{(error.strerror or str(error)).lower()}"

@@ -46,12 +46,29 @@ async def test_a_manifest_takes_a_lease_back(leases: Leases) -> None:
     assert not await leases.is_held(BLOB)
 
 
-async def test_two_clients_hold_it_twice(leases: Leases) -> None:
-    await leases.tell("a", BLOB)
-    await leases.tell("a", BLOB)
-    await leases.release("a", BLOB)
+async def test_each_client_holds_it_for_itself(leases: Leases) -> None:
+    await leases.tell("a", BLOB, "one")
+    await leases.tell("a", BLOB, "two")
+    await leases.release("a", BLOB, "one")
     assert await leases.is_held(BLOB)
-    await leases.release("a", BLOB)
+    await leases.release("a", BLOB, "two")
+    assert not await leases.is_held(BLOB)
+
+
+async def test_a_manifest_takes_back_all_that_its_client_was_told(leases: Leases) -> None:
+    """docker uploads a blob, asks for it by HEAD, and pushes one manifest."""
+    await leases.tell("a", BLOB, "docker")
+    await leases.tell("a", BLOB, "docker")
+    await leases.release("a", BLOB, "docker")
+    assert not await leases.is_held(BLOB)
+
+
+async def test_what_was_not_told_after_all_is_taken_back_once(leases: Leases) -> None:
+    await leases.tell("a", BLOB, "one")
+    await leases.tell("a", BLOB, "one")
+    await leases.withdraw("a", BLOB, "one")
+    assert await leases.is_held(BLOB)
+    await leases.withdraw("a", BLOB, "one")
     assert not await leases.is_held(BLOB)
 
 
@@ -72,13 +89,11 @@ async def test_a_manifest_that_comes_without_a_lease_takes_none_back(
     assert await leases.is_held(BLOB)
 
 
-async def test_two_manifests_at_once_take_one_lease_back_once(
-    leases: Leases, storage: Storage
-) -> None:
-    """Both look before either has written: the next client's lease must count all the same."""
+async def test_two_manifests_at_once_take_one_lease_back_once(leases: Leases) -> None:
+    """The next lease of the client must count all the same."""
     await leases.tell("a", BLOB)
-    await storage.note(layout.lease(BLOB, "a"), b"-")
-    await storage.note(layout.lease(BLOB, "a"), b"-")
+    await leases.withdraw("a", BLOB)
+    await leases.withdraw("a", BLOB)
     assert not await leases.is_held(BLOB)
     await leases.tell("a", BLOB)
     assert await leases.is_held(BLOB)

@@ -8,6 +8,7 @@ from dockyard.errors import ManifestInvalidError
 from dockyard.oci import mediatype
 from dockyard.oci.digest import Digest
 from dockyard.oci.manifest import (
+    CONTAINERS_LIMIT,
     SCHEMA1_REMEDY,
     SIZE_LIMIT,
     Descriptor,
@@ -175,8 +176,14 @@ class TestSchema1:
         pytest.param(b"[]", "not a JSON object", id="list"),
         pytest.param(b"null", "not a JSON object", id="null"),
         pytest.param(b'"text"', "not a JSON object", id="text"),
-        pytest.param(b"[" * 100_000, "nested too deeply", id="deep-list"),
-        pytest.param(b'{"a":' * 100_000, "nested too deeply", id="deep-object"),
+        pytest.param(b"[" * 50_000, "nested too deeply", id="deep-list"),
+        pytest.param(b'{"a":' * 50_000, "nested too deeply", id="deep-object"),
+        pytest.param(
+            b"[" + b"[]," * CONTAINERS_LIMIT, "more than 100000 objects and lists", id="many-lists"
+        ),
+        pytest.param(
+            b"{" * (CONTAINERS_LIMIT + 1), "more than 100000 objects and lists", id="many-objects"
+        ),
     ],
 )
 def test_what_is_no_json_object_is_refused(raw: bytes, reason: str) -> None:
@@ -271,6 +278,16 @@ def test_urls_and_annotations_are_read() -> None:
     image = parse(content(IMAGE | {"layers": [layer], "annotations": {"k": "v"}}))
     assert image.layers[0].urls == ("https://a/b", "https://c")
     assert image.annotations == {"k": "v"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"digest": "x" * 10_000}, {"size": 10**4000}], ids=["digest", "size"]
+)
+def test_a_message_repeats_only_so_much(change: dict[str, Any]) -> None:
+    with pytest.raises(ManifestInvalidError) as caught:
+        parse(content(IMAGE | {"config": DESCRIPTOR | change}))
+    assert len(str(caught.value)) < 500
+    assert "\u2026" in str(caught.value)
 
 
 def test_fields_we_do_not_know_are_passed_over() -> None:

@@ -1,0 +1,242 @@
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from dockyard.core import referrers as module
+from dockyard.core.referrers import Referrers
+from dockyard.oci import mediatype
+from dockyard.oci.digest import Digest
+from dockyard.storage import layout
+from dockyard.storage.filesystem import FilesystemStorage
+from dockyard.storage.interface import Entry
+from tests.unit.core.trees import CountingStorage, add_revision, manifests_on
+
+
+SUBJECT = Digest.of(b"subject")
+
+
+def refers(seed: str, to: Digest | None = SUBJECT) -> bytes:
+    """Return an index that names `to` as its subject."""
+    body: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": mediatype.OCI_INDEX,
+        "manifests": [],
+        "annotations": {"seed": seed},
+    }
+    if to is not None:
+        body["subject"] = {"mediaType": "a/b", "digest": str(to), "size": 7}
+    return json.dumps(body).encode()
+
+
+async def found(referrers: Referrers, name: str = "a", subject: Digest = SUBJECT) -> set[Digest]:
+    page, more = await referrers.page(name, subject, "", 100, "")
+    assert not more
+    return {referrer.manifest.digest for referrer in page}
+
+
+def settle(root: Path, name: str = "a") -> None:
+    """Let the times of a repository's directories lie long ago."""
+    for number, directory in enumerate((root / layout.revisions(name)).iterdir()):
+        os.utime(directory, (1000 + number, 1000 + number))
+
+
+async def test_what_distribution_stored_is_found(disk: FilesystemStorage) -> None:
+    """It pushes such manifests without ado, and ignores their subject."""
+    digest = await add_revision(disk, "a", refers("1"))
+    await add_revision(disk, "a", refers("other", Digest.of(b"other subject")))
+    await add_revision(disk, "a", refers("none", None))
+    await add_revision(disk, "a", b"\xff no JSON")
+    await add_revision(disk, "b", refers("elsewhere"))
+    assert await found(Referrers(disk, manifests_on(disk))) == {digest}
+
+
+async def test_what_distribution_stores_later_is_found_at_once(
+    disk: FilesystemStorage, tmp_path: Path
+) -> None:
+    referrers = Referrers(disk, manifests_on(disk))
+    there = set()
+    for number in range(3):
+        there.add(await add_revision(disk, "a", refers(f"{number}")))
+        assert await found(referrers) == there
+    settle(tmp_path)
+    assert await found(referrers) == there
+    there.add(await add_revision(disk, "a", refers("later")))
+    assert await found(referrers) == there
+
+
+async def test_rm_is_seen_at_once(disk: FilesystemStorage, tmp_path: Path) -> None:
+    referrers = Referrers(disk, manifests_on(disk))
+    kept, gone = [await add_revision(disk, "a", refers(seed)) for seed in ("kept", "gone")]
+    settle(tmp_path)
+    assert await found(referrers) == {kept, gone}
+    await disk.delete(layout.revision("a", gone))
+    assert await found(referrers) == {kept}
+    await disk.delete(layout.repository("a"))
+    assert await found(referrers) == set()
+
+
+class TestCosts:
+    async def test_each_manifest_is_read_once(self, counting: CountingStorage) -> None:
+        for number in range(5):
+            await add_revision(counting, "a", refers(f"{number}", Digest.of(b"other")))
+        referrers = Referrers(counting, manifests_on(counting))
+        assert await found(referrers) == set()
+        read = counting.gets
+        assert await found(referrers) == set()
+        assert counting.gets == read
+
+    async def test_a_settled_repository_is_not_listed_again(
+        self, counting: CountingStorage, tmp_path: Path
+    ) -> None:
+        digest = await add_revision(counting, "a", refers("1"))
+        referrers = Referrers(counting, manifests_on(counting))
+        settle(tmp_path)
+        assert await found(referrers) == {digest}
+        listed = counting.lists
+        assert await found(referrers) == {digest}
+        assert counting.lists == listed + 1  # only which algorithms there are
+
+    async def test_a_repository_changed_a_moment_ago_is_listed_again(
+        self, counting: CountingStorage
+    ) -> None:
+        digest = await add_revision(counting, "a", refers("1"))
+        referrers = Referrers(counting, manifests_on(counting))
+        for _ in range(2):
+            listed = counting.lists
+            assert await found(referrers) == {digest}
+            assert counting.lists > listed + 1
+
+    async def test_a_manifest_that_could_not_be_read_is_tried_again(
+        self, disk: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        digest = await add_revision(disk, "a", refers("1"))
+        await disk.delete(layout.blob(digest))
+        settle(tmp_path)
+        referrers = Referrers(disk, manifests_on(disk))
+        assert await found(referrers) == set()
+        await disk.put(layout.blob(digest), refers("1"))
+        settle(tmp_path)
+        assert await found(referrers) == {digest}
+
+    async def test_others_get_their_turn_while_many_are_read(self, disk: FilesystemStorage) -> None:
+        for number in range(module.SLICE * 2):
+            await add_revision(disk, "a", refers(f"{number}", None))
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        await found(Referrers(disk, manifests_on(disk)))
+        task.cancel()
+        assert turns >= 2
+
+    async def test_only_so_much_is_remembered(
+        self, counting: CountingStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "REMEMBERED", 3)
+        for name, count in (("a", 2), ("b", 2), ("large", 4)):
+            for number in range(count):
+                await add_revision(counting, name, refers(f"{name} {number}"))
+        referrers = Referrers(counting, manifests_on(counting))
+        for name, count in (("a", 2), ("b", 2), ("large", 4), ("large", 4), ("a", 2)):
+            assert len(await found(referrers, name)) == count
+            remembered = referrers._repositories.values()  # noqa: SLF001 -- the promise is about memory
+            assert sum(len(known.subjects) for known in remembered) <= 3
+
+
+class Interleaved(FilesystemStorage):
+    """Lets two looks at a repository happen at once.
+
+    After the first has listed the manifests, two more are pushed. The second look, which lists
+    them, has read one of them when the first goes on, and reads the other after its end.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.pushed: set[Digest] = set()
+        self.first_is_done = asyncio.Event()
+        self._second_is_half_way = asyncio.Event()
+        self.start_second: Callable[[], None] = self._second_is_half_way.set
+        self._looks = 0
+        self._read = 0
+
+    @override
+    async def list(self, path: str) -> Iterable[Entry]:
+        entries = await super().list(path)
+        if path.endswith("/sha256"):
+            self._looks += 1
+            if self._looks == 1:
+                self.pushed = {await add_revision(self, "a", refers(seed)) for seed in "12"}
+                self.start_second()
+                with suppress(TimeoutError):  # it may have to wait for the end of the first
+                    await asyncio.wait_for(self._second_is_half_way.wait(), 0.1)
+        return entries
+
+    @override
+    async def get(self, path: str, limit: int) -> bytes:
+        if path in {layout.blob(digest) for digest in self.pushed}:
+            self._read += 1
+            if self._read == 2:
+                self._second_is_half_way.set()
+                await self.first_is_done.wait()
+        return await super().get(path, limit)
+
+
+async def test_a_look_that_began_earlier_does_not_hide_what_came_since(tmp_path: Path) -> None:
+    """A client that pushed, and then asks, finds what it pushed, whoever else is asking."""
+    storage = Interleaved(tmp_path)
+    before = await add_revision(storage, "a", refers("before"))
+    referrers = Referrers(storage, manifests_on(storage))
+    second: list[asyncio.Task[set[Digest]]] = []
+    storage.start_second = lambda: second.append(asyncio.create_task(found(referrers)))
+    assert await found(referrers) == {before}
+    storage.first_is_done.set()
+    assert await second[0] == {before, *storage.pushed}
+
+
+async def test_algorithms_are_looked_up_apart(disk: FilesystemStorage, tmp_path: Path) -> None:
+    """A directory that vanishes between two looks is an empty one."""
+    digest = await add_revision(disk, "a", refers("1"))
+    content = refers("2")
+    other = Digest.of(content, "sha512")
+    await disk.put(layout.blob(other), content)
+    await disk.put(layout.revision_link("a", other), str(other).encode())
+    (tmp_path / layout.revisions("a") / "stray").write_text("x")
+    assert await found(Referrers(disk, manifests_on(disk))) == {digest, other}
+
+
+@pytest.mark.parametrize("method", ["stamp", "list"])
+async def test_revisions_that_vanish_within_a_look(
+    disk: FilesystemStorage, tmp_path: Path, method: str
+) -> None:
+    await add_revision(disk, "a", refers("1"))
+    settle(tmp_path)
+
+    class Vanishing(FilesystemStorage):
+        async def _vanish(self, path: str) -> None:
+            if path.endswith("/sha256") and await self.exists(path):
+                await self.delete(path)
+
+        @override
+        async def stamp(self, path: str) -> str | None:
+            if method == "stamp":
+                await self._vanish(path)
+            return await super().stamp(path)
+
+        @override
+        async def list(self, path: str) -> Iterable[Entry]:
+            await self._vanish(path)
+            return await super().list(path)
+
+    storage = Vanishing(tmp_path)
+    assert await found(Referrers(storage, manifests_on(storage))) == set()
