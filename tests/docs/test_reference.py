@@ -83,6 +83,7 @@ def path_of(function: Callable[..., str]) -> str:
         "identifier": "<upload>",
         "algorithm": "<algorithm>",
         "entry": "<name>",
+        "item": "<item>",
         "digest": Digest("<algorithm>", "##hex##"),
     }
     arguments = [placeholders[name] for name in inspect.signature(function).parameters]

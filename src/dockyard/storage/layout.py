@@ -127,3 +127,27 @@ def trash_blobs(algorithm: str) -> str:
 def trash_blob(digest: Digest) -> str:
     """Return the path of a collected blob that can still be brought back. Ours."""
     return f"{trash_blobs(digest.algorithm)}/{digest.hex}"
+
+
+def trash_items() -> str:
+    """Return the directory of what was removed from repositories and can be restored. Ours."""
+    return f"{PRIVATE}/trash/removed"
+
+
+def trash_item(item: str) -> str:
+    """Return the directory of what was removed at one time. Ours.
+
+    In it is one directory, called like the repository with colons for slashes, and in that what was
+    removed, where it was in the repository: it has ``_manifests`` and ``_layers`` as one has.
+    """
+    return f"{trash_items()}/{item}"
+
+
+def trash_item_repository(item: str, name: str) -> str:
+    """Return the directory in which what was removed from the repository `name` is. Ours."""
+    return f"{trash_item(item)}/{name.replace('/', ':')}"
+
+
+def state_database() -> str:
+    """Return the path of the state database. Ours."""
+    return f"{PRIVATE}/state/state.db"
