@@ -22,6 +22,8 @@ how a failure is reported: statuses and OCI error codes belong to `dockyard.http
     │   ├── BlobUnknownError
     │   ├── ManifestUnknownError
     │   ├── ManifestUnacceptableError
+    │   ├── NoEarlierManifestError
+    │   ├── ItemUnknownError
     │   └── UploadUnknownError
     ├── ConflictError                true a moment ago, or true in a moment
     │   ├── OffsetMismatchError
@@ -33,7 +35,8 @@ how a failure is reported: statuses and OCI error codes belong to `dockyard.http
     └── StorageError                 the fault is ours; repeating may help
         ├── PathUnknownError         (inside storage and core: each caller says what was missing)
         ├── StorageBusyError         (likewise)
-        └── StorageFullError
+        ├── StorageFullError
+        └── StateError               the state database can't be used
 """
 
 from collections.abc import Sequence
@@ -232,6 +235,33 @@ class ManifestUnacceptableError(UnknownError):
     """The manifest is here, but the client said that it does not read its type."""
 
 
+class NoEarlierManifestError(UnknownError):
+    """A tag is to be rolled back, but its history has nothing else that is still there.
+
+    Attributes:
+        tag: the tag.
+    """
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(
+            f"the history of tag {tag} has no other manifest that is still there; "
+            "name one that the repository has by its digest, or push it again"
+        )
+        self.tag = tag
+
+
+class ItemUnknownError(UnknownError):
+    """The trash has no such item: it was restored, destroyed, kept long enough, or never there.
+
+    Attributes:
+        identifier: the name asked for.
+    """
+
+    def __init__(self, identifier: str) -> None:
+        super().__init__(f"the trash has no item {identifier!r}; list it to see what it has")
+        self.identifier = identifier
+
+
 class UploadUnknownError(UnknownError):
     """No such upload: it never began, was finished, cancelled or purged.
 
@@ -338,3 +368,17 @@ class StorageBusyError(StorageError):
 
 class StorageFullError(StorageError):
     """No room is left (space, inodes or quota); what was being written was given up."""
+
+
+class StateError(StorageError):
+    """The state database can't be used; no image depends on it.
+
+    Attributes:
+        path: its file.
+        reason: why not.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the state database {path} can't be used: {reason}")
+        self.path = path
+        self.reason = reason

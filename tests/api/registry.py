@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,13 +12,16 @@ from dockyard.core.catalog import Catalog
 from dockyard.core.leases import Leases
 from dockyard.core.manifests import Manifests
 from dockyard.core.policy import Policy
+from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
+from dockyard.core.removals import Removals
 from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
 from dockyard.http.app import RegistryApp
 from dockyard.http.services import ApiSettings, Services
 from dockyard.oci.digest import Digest
+from dockyard.state.database import Database
 from dockyard.storage import layout
 from dockyard.storage.interface import Storage
 from tests.api.client import Client
@@ -31,11 +35,15 @@ def services_on(
     *,
     policy: Policy | None = None,
     clock: Clock = utc_now,
+    keep: timedelta = timedelta(0),
     **settings: Any,  # noqa: ANN401 -- the fields of ApiSettings
 ) -> Services:
-    """Return the use cases on `storage`, with deletion on unless `settings` say otherwise."""
-    leases, trash = Leases(storage), Trash(storage)
-    blobs, tags = Blobs(storage, leases, trash), Tags(storage)
+    """Return the use cases on `storage`, with deletion on unless `settings` say otherwise.
+
+    What is removed can be restored for as long as `keep`.
+    """
+    leases, trash = Leases(storage), Trash(storage, keep, clock)
+    blobs, tags = Blobs(storage, leases, trash), Tags(storage, trash)
     manifests = Manifests(storage, blobs, tags, policy or Policy(), leases, trash)
     return Services(
         settings=replace(ApiSettings(delete_enabled=True), **settings),
@@ -45,6 +53,8 @@ def services_on(
         tags=tags,
         referrers=Referrers(storage, manifests),
         catalog=Catalog(storage),
+        removals=Removals(storage, manifests, tags, trash),
+        pulls=Pulls(Database(None), clock),
     )
 
 

@@ -179,6 +179,8 @@ async def test_read_only_mode_leaves_reading(make: MakeRegistry, route: Route) -
         reference="v1",
         digest=top.digest if "referrers" in route.path else top.blobs[0].digest,
         upload=upload,
+        tag="v1",
+        item="20260131T120000Z-1a2b3c4d",
     )
     answer = await registry.send(route.method, path)
     if route.method in {"GET", "HEAD"}:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dockyard.errors import PathUnknownError, StorageError, StorageFullError
-from dockyard.storage import filesystem
+from dockyard.storage import naming
 from dockyard.storage.filesystem import PRIVATE, FilesystemStorage
 from tests.contract.storage import grow, read
 
@@ -144,7 +144,7 @@ class TestOrder:
     async def test_only_so_many_directories_are_remembered(
         self, storage: FilesystemStorage, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(filesystem, "KNOWN_DIRECTORIES", 3)
+        monkeypatch.setattr(naming, "KNOWN_DIRECTORIES", 3)
         for name in "abc":
             await storage.put(f"{name}/x/y", b"")
         recorder.calls.clear()

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from dockyard.errors import StorageBusyError
-from dockyard.storage import filesystem
+from dockyard.storage import locks
 from dockyard.storage.filesystem import FilesystemStorage
 
 
@@ -52,7 +52,7 @@ def another_process_holds(root: Path, what: str) -> Iterator[subprocess.Popen[by
 
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FilesystemStorage:
-    monkeypatch.setattr(filesystem, "LOCK_WAIT", 0.05)
+    monkeypatch.setattr(locks, "LOCK_WAIT", 0.05)
     return FilesystemStorage(tmp_path)
 
 

@@ -29,12 +29,11 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from dockyard.clock import utc_now
 from dockyard.config import load
-from dockyard.core.collector import Collector
+from dockyard.core.collector import Collector, Plan
 from dockyard.core.leases import Leases
 from dockyard.core.trash import Trash
-from dockyard.server.build import build_services
+from dockyard.server.use_cases import Foundation, build_manifests
 from dockyard.storage.filesystem import FilesystemStorage
 from tests.live import LiveRegistry
 from tests.parts.collection import Silent
@@ -497,7 +496,8 @@ async def collect_without_leases(registry: LiveRegistry) -> None:
     settings = load(registry.config, {}).settings
     storage = FilesystemStorage(registry.root)
     leases = Leases(storage, timedelta(seconds=-1))
-    manifests = build_services(settings, storage, utc_now).manifests
-    collector = Collector(storage, manifests, leases, Trash(storage))
-    result = await collector.run(Silent(), dry_run=False, delete_untagged=True)
+    trash = Trash(storage)
+    manifests = build_manifests(settings, Foundation(storage, leases, trash))
+    collector = Collector(storage, manifests, leases, trash)
+    result = await collector.run(Silent(), Plan(delete_untagged=True))
     assert not result.doubts

@@ -53,6 +53,9 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         command = registry.get_command(context, name)
         assert command is not None
         yield f"registry {name}", command
+        if isinstance(command, click.Group):
+            for below, each in sorted(command.commands.items()):
+                yield f"registry {name} {below}", each
 
 
 def spellings(parameter: click.Parameter) -> frozenset[str]:

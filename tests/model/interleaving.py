@@ -13,11 +13,23 @@ can't differ in their outcome:
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
+from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage.inmemory import InMemoryStorage
 from dockyard.storage.interface import Entry, Reader, Writer
 
@@ -116,6 +128,16 @@ class SteppedStorage:
         await self._turn("move", source, target, writes=True)
         await self.inner.move(source, target)
 
+    async def move_all(self, moves: Sequence[tuple[str, str]]) -> Mapping[str, StorageError | None]:
+        results: dict[str, StorageError | None] = {}
+        for source, target in moves:
+            results[source] = None
+            try:
+                await self.move(source, target)
+            except PathUnknownError as error:
+                results[source] = error
+        return results
+
     async def note(self, path: str, mark: bytes) -> None:
         await self._turn("note", path, writes=True)
         await self.inner.note(path, mark)
@@ -123,6 +145,10 @@ class SteppedStorage:
     async def age(self, path: str) -> float:
         await self._turn("age", path)
         return await self.inner.age(path)
+
+    async def modified(self, path: str) -> datetime:
+        await self._turn("modified", path)
+        return await self.inner.modified(path)
 
     async def size(self, path: str) -> int:
         await self._turn("size", path)
@@ -143,6 +169,11 @@ class SteppedStorage:
     async def delete(self, path: str) -> None:
         await self._turn("delete", path, writes=True)
         await self.inner.delete(path)
+
+    async def delete_all(self, paths: Collection[str]) -> None:
+        for path in paths:
+            with suppress(PathUnknownError):
+                await self.delete(path)
 
     @asynccontextmanager
     async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:

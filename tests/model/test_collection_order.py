@@ -5,7 +5,7 @@ another process. After every order: each manifest that was acknowledged is serve
 and each blob that a client was told of is there for it.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -16,10 +16,10 @@ from typing_extensions import override
 
 from dockyard.clock import utc_now
 from dockyard.core.blobs import Blobs
-from dockyard.core.collector import Collected, Collector
+from dockyard.core.collector import Collected, Collector, Plan
 from dockyard.core.leases import Leases
 from dockyard.core.manifests import ManifestPush, Manifests
-from dockyard.core.marking import Marking
+from dockyard.core.marking import Marking, Rules
 from dockyard.core.policy import Policy
 from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
@@ -55,14 +55,14 @@ class LooksBeforeMoving(Collector):
     """The wrong order: looks again before it moves a blob, and not after."""
 
     @override
-    async def _take(self, digest: Digest, marking: Marking) -> bool:
-        marks = await Marking(self._storage, Silent(), delete_untagged=False).run()
-        if digest in marks.blobs or await self._leases.is_held(digest):
-            return False
-        return await super()._take(digest, marking)
+    async def _take_away(self, going: Sequence[Digest], run: Any) -> set[Digest]:
+        marks = await Marking(self._storage, Silent(), Rules()).run()
+        held = await self._leases.held(going)
+        free = [digest for digest in going if digest not in marks.blobs and digest not in held]
+        return await super()._take_away(free, run)
 
     @override
-    async def _second_look(self, marking: Marking, result: Collected) -> None:
+    async def _second_look(self, run: Any) -> None:
         pass
 
 
@@ -131,7 +131,8 @@ class Process:
 
     def __init__(self, world: World, makers: Makers) -> None:
         storage = world.storage
-        leases, trash, tags = Leases(storage), Trash(storage), Tags(storage)
+        leases, trash = Leases(storage), Trash(storage)
+        tags = Tags(storage, trash)
         self.world = world
         self.client = f"client {id(self)}"
         self.blobs = makers.blobs(storage, leases, trash)
@@ -141,7 +142,7 @@ class Process:
         self.collector = makers.collector(storage, self.manifests, leases, trash)
 
     async def collect(self, *, untagged: bool = False) -> None:
-        result = await self.collector.run(Silent(), dry_run=False, delete_untagged=untagged)
+        result = await self.collector.run(Silent(), Plan(delete_untagged=untagged))
         self.world.results.append(result)
         if result.doubts:
             self.world.problems.append(f"doubts: {result.doubts}")

@@ -147,6 +147,11 @@ class Counter:
 @click.option(
     "--json", "as_json", is_flag=True, help="print what goes as one JSON object, and nothing else"
 )
+@click.option(
+    "--keep-trash",
+    is_flag=True,
+    help="keep what can be restored, as long as storage.maintenance says",
+)
 @click.pass_context
 def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's command, and ours
     context: click.Context,
@@ -156,6 +161,7 @@ def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's c
     delete_untagged: bool,
     quiet: bool,
     as_json: bool,
+    keep_trash: bool,
 ) -> int:
     """`garbage-collect` deletes layers not referenced by any manifests."""
     try:
@@ -164,15 +170,15 @@ def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's c
         click.echo(f"configuration error: {error}", err=True)
         click.echo(context.get_usage(), err=True)
         return 1
-    from dockyard.server.maintenance import collect  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.collecting import Wish  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.maintenance import collect  # noqa: PLC0415 -- likewise
 
     silent = quiet or as_json
     seen = sys.stdout.isatty() and not silent
     printer = Printer(quiet=silent, counts=sys.stderr.isatty() and not seen)
     try:
-        collected = asyncio.run(
-            collect(loaded.settings, printer, dry_run=dry_run, delete_untagged=delete_untagged)
-        )
+        wish = Wish(dry_run=dry_run, delete_untagged=delete_untagged, keep_trash=keep_trash)
+        collected = asyncio.run(collect(loaded.settings, printer, wish))
     except RegistryError as error:
         phase = "failed to mark: " if printer.marked is None else ""
         click.echo(f"failed to garbage collect: {phase}{error}", err=True)
@@ -194,6 +200,7 @@ def render(collected: Collected, printer: Printer, *, dry_run: bool, delete_unta
         "manifests": _named(collected.manifests),
         "links": _named(collected.links),
         "spared": [str(digest) for digest in collected.spared],
+        "expired": list(collected.expired),
         "doubts": [{"path": path, "reason": reason} for path, reason in printer.doubts],
         "freed": collected.freed,
     }

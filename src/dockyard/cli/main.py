@@ -19,7 +19,10 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "check-config": "dockyard.cli.check_config:check_config",
         "garbage-collect": "dockyard.cli.garbage_collect:garbage_collect",
+        "repository": "dockyard.cli.repository:repository",
         "serve": "dockyard.cli.serve:serve",
+        "tags": "dockyard.cli.tags:tags",
+        "trash": "dockyard.cli.trash:trash",
     }
 )
 """Where each sub-command is: module and name."""

@@ -1,6 +1,7 @@
 """Settings of the storage: which driver, and what is allowed and done on every driver."""
 
-from datetime import timedelta
+import re
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias
 
@@ -17,6 +18,7 @@ from dockyard.config.scalars import (
     Count,
     DurationWithUnit,
     Flag,
+    OptionalText,
     ParameterCount,
     Period,
     to_text,
@@ -25,6 +27,7 @@ from dockyard.config.scalars import (
 from dockyard.config.section import Choice, Section
 
 
+_WINDOW: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _DEFAULT_ROOT: Final = Path("/var/lib/registry")
 _LEAST_THREADS: Final = 25
 
@@ -40,6 +43,27 @@ def _to_root(value: object) -> object:
 
 def _enough_threads(value: int) -> int:
     return max(value, _LEAST_THREADS)
+
+
+def parse_window(text: str) -> tuple[time, time]:
+    """Return the times of day at which a window such as ``01:00-05:30`` begins and ends.
+
+    Raises:
+        ValueError: it is no such window.
+    """
+    matched = _WINDOW.fullmatch(text)
+    if matched is None:
+        raise ValueError("must be two times of day such as 01:00-05:30")
+    begin, end = time(int(matched[1]), int(matched[2])), time(int(matched[3]), int(matched[4]))
+    if begin == end:
+        raise ValueError("must begin and end at different times")
+    return begin, end
+
+
+def _window(value: str | None) -> str | None:
+    if value is not None:
+        parse_window(value)
+    return value
 
 
 BlobDescriptorCache: TypeAlias = Annotated[
@@ -102,9 +126,39 @@ class ReadOnlySettings(Section):
     enabled: Flag = False
 
 
+class CollectionSettings(Section):
+    """When the servers themselves collect what nothing needs, and what they leave.
+
+    Attributes:
+        enabled: whether they collect.
+        interval: the time from one collection to the next.
+        grace: how long a client has to push the manifest for a blob it was told of.
+        delay: how long collected blobs stay in the trash.
+        window: when a collection may begin, local time; always if it is not given.
+        deleteuntagged: whether manifests go that no tag, index or subject keeps.
+        keeppulled: how long such a manifest is kept after it was pulled; zero: no longer.
+    """
+
+    enabled: Flag = False
+    interval: Period = timedelta(hours=24)
+    grace: DurationWithUnit = timedelta(hours=1)
+    delay: DurationWithUnit = timedelta(hours=24)
+    window: Annotated[OptionalText, AfterValidator(_window)] = None
+    deleteuntagged: Flag = False
+    keeppulled: DurationWithUnit = timedelta(0)
+
+
+class TrashSettings(Section):
+    """How long what was removed from repositories can be restored; zero: not at all."""
+
+    retention: DurationWithUnit = timedelta(hours=168)
+
+
 class MaintenanceSettings(Section):
     """What is done about the storage while the registry serves."""
 
+    gc: CollectionSettings = CollectionSettings()
+    trash: TrashSettings = TrashSettings()
     uploadpurging: UploadPurgingSettings = UploadPurgingSettings()
     readonly: ReadOnlySettings = ReadOnlySettings()
 

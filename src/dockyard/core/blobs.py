@@ -122,7 +122,7 @@ class Blobs:
         return True
 
     async def unlink(self, name: str, digest: Digest) -> None:
-        """Take a blob from the repository `name`; its bytes stay until they are collected.
+        """Move a repository's link to a blob to the trash; its bytes stay until collected.
 
         Raises:
             BlobUnknownError: the repository has no such blob.
@@ -131,7 +131,7 @@ class Blobs:
         if not await self._storage.exists(link):  # its directory alone is what distribution leaves
             raise BlobUnknownError(str(digest))
         try:
-            await self._storage.delete(link.removesuffix("/link"))
+            await self._trash.removal(name).add(link.removesuffix("/link"))
         except PathUnknownError as error:
             raise BlobUnknownError(str(digest)) from error
 

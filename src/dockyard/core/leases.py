@@ -17,6 +17,7 @@ Telling holds the repository's lock in passing, and whoever acts on nobody havin
 collector, before it removes a lease or a link) holds it alone from looking to acting.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -86,6 +87,27 @@ class Leases:
             if await self._is_held(f"{layout.leases(digest)}/{entry.name}"):
                 return True
         return False
+
+    async def held(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of `digests` that a client may still rely on, by few looks at the storage.
+
+        What can't be read is taken for held.
+        """
+        leased: dict[str, set[str] | None] = {}
+        for algorithm in {digest.algorithm for digest in digests}:
+            directory = f"{layout.PRIVATE}/leases/{algorithm}"
+            try:
+                leased[algorithm] = {entry.name for entry in await self._storage.list(directory)}
+            except PathUnknownError:
+                leased[algorithm] = set()
+            except StorageError:
+                leased[algorithm] = None
+        found: set[Digest] = set()
+        for digest in digests:
+            names = leased[digest.algorithm]
+            if names is None or (digest.hex in names and await self.is_held(digest)):
+                found.add(digest)
+        return found
 
     async def is_held_in(self, name: str, digest: Digest) -> bool:
         """Return whether a client of repository `name` may still rely on the blob."""

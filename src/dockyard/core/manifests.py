@@ -167,14 +167,16 @@ class Manifests:
         await self._release(push, manifest)
         return digest, manifest
 
-    async def drop(self, name: str, digest: Digest) -> None:
-        """Remove a manifest that no tag points to, with the repository's lock held."""
-        structlog.get_logger().info(f"deleting manifest: {digest}")
-        with suppress(PathUnknownError):
-            await self._storage.delete(layout.revision(name, digest))
+    async def drop(self, name: str, digests: Sequence[Digest]) -> None:
+        """Move manifests that no tag points to to the trash, with the repository's lock held."""
+        removal = self._trash.removal(name)
+        for digest in digests:
+            structlog.get_logger().info(f"deleting manifest: {digest}")
+            with suppress(PathUnknownError):
+                await removal.add(layout.revision(name, digest))
 
     async def delete(self, name: str, digest: Digest) -> None:
-        """Remove a manifest and every tag that points to it; its bytes stay until collected.
+        """Move a manifest and every tag that points to it to the trash.
 
         Raises:
             ManifestUnknownError: the repository has no such manifest.
@@ -183,8 +185,19 @@ class Manifests:
         async with self._storage.lock("repository", name):
             if not await self._storage.exists(layout.revision_link(name, digest)):
                 raise ManifestUnknownError(str(digest))
-            await self._tags.untag(name, digest)
-            await self._storage.delete(layout.revision(name, digest))
+            removal = self._trash.removal(name)
+            await self._tags.untag(name, digest, removal)
+            await removal.add(layout.revision(name, digest))
+
+    async def references(self, name: str, digest: Digest) -> None:
+        """Return if the repository has all that its manifest `digest` needs.
+
+        Raises:
+            ManifestUnknownError: it has no such manifest.
+            ManifestBlobsUnknownError: something is missing.
+        """
+        stored = await self.get(name, digest)
+        await self._check_references(name, grammar.parse(stored.content, stored.media_type))
 
     async def _check_again(self, push: ManifestPush, digest: Digest, manifest: Manifest) -> None:
         """Return if everything is still there now that the link says that it is needed.

@@ -1,12 +1,15 @@
 """Marking: which blobs the manifests of all repositories need."""
 
-import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from dockyard.core.links import LinkDamagedError, read_link
-from dockyard.core.manifests import STORED_LIMIT
+from dockyard.core.manifests import MEDIA_TYPE_LIMIT, STORED_LIMIT
+from dockyard.core.marks import Marks, Observer, Relations, references
+from dockyard.core.pace import Pace
+from dockyard.core.sparing import Sparing
+from dockyard.core.trash import Item, Trash
 from dockyard.errors import DigestInvalidError, ManifestInvalidError, PathUnknownError, StorageError
 from dockyard.oci import manifest as grammar
 from dockyard.oci.digest import Digest
@@ -15,99 +18,87 @@ from dockyard.storage import layout
 from dockyard.storage.interface import Storage
 
 
-SLICE: Final = 32
-"""Manifests read before other requests get their turn: about 2 ms."""
-
-
 READ_TRIES: Final = 3
 """Times a manifest is looked for whose link is there, then isn't: a client deletes it and pushes it
 again at the same moment, and hardly does so three times while we read a link."""
 
 
-class Observer(Protocol):
-    """Is told what marking finds, as it finds it. Source: distribution's garbage-collect output."""
-
-    def repository(self, name: str) -> None:
-        """The walk came to a repository."""
-        ...
-
-    def manifest(self, name: str, digest: Digest) -> None:
-        """A manifest is kept."""
-        ...
-
-    def blob(self, name: str, digest: Digest) -> None:
-        """A blob is kept that was not yet."""
-        ...
-
-    def untagged(self, name: str, digest: Digest, tags: Sequence[str]) -> None:
-        """A manifest goes, since no tag, index or subject keeps it."""
-        ...
-
-    def tagless(self, name: str) -> None:
-        """A repository has no directory of tags."""
-        ...
-
-    def doubt(self, path: str, reason: str) -> None:
-        """Something can't be read; all that it might need is kept."""
-        ...
-
-
-@dataclass(slots=True)
-class Marks:
-    """What is kept, and what was looked at to find that out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What marking keeps besides what the manifests of repositories need.
 
     Attributes:
-        blobs: digests of everything that is kept, manifests included.
-        revisions: the manifests of each repository that are kept; one that goes and is pushed again
-            is looked at again.
-        untagged: manifests that go, with their repositories.
-        doubts: what could not be read.
-        everything: whether nothing may go at all, since a part of the tree could not be listed.
+        delete_untagged: whether manifests go that no tag, index or subject keeps.
+        sparing: says which of these stay for a time; `None`: none.
+        trash: has what was removed and can be restored, which keeps what it needs; `None`: nothing.
+        pace: how much of the process's time this takes.
     """
 
-    blobs: set[Digest] = field(default_factory=set)
-    revisions: dict[str, frozenset[Digest]] = field(default_factory=dict)
-    untagged: list[tuple[str, Digest]] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
-    everything: bool = False
-
-
-@dataclass(slots=True)
-class _Relations:
-    """What the manifests of a repository say of each other.
-
-    Attributes:
-        children: for each manifest that could be read, those it lists.
-        referrers: for each manifest those that name it as their subject.
-        doubtful: manifests that could not be read.
-    """
-
-    children: dict[Digest, tuple[Digest, ...]] = field(default_factory=dict)
-    referrers: dict[Digest, list[Digest]] = field(default_factory=dict)
-    doubtful: set[Digest] = field(default_factory=set)
+    delete_untagged: bool = False
+    sparing: Sparing | None = None
+    trash: Trash | None = None
+    pace: Pace = field(default_factory=Pace)
 
 
 class Marking:
-    """One walk over all repositories."""
+    """One walk over all repositories, and over what was removed from them and can be restored."""
 
-    def __init__(self, storage: Storage, observer: Observer, *, delete_untagged: bool) -> None:
+    def __init__(self, storage: Storage, observer: Observer, rules: Rules) -> None:
         self._storage = storage
         self._observer = observer
-        self._delete_untagged = delete_untagged
+        self._rules = rules
         self.marks: Final = Marks()
-        self._read = 0
-        self._relations: Final[dict[str, _Relations]] = {}
+        self._relations: Final[dict[str, Relations]] = {}
+        self._removed: dict[str, dict[Digest, str]] = {}
+        self._kept_items: Final[set[str]] = set()
+
+    @property
+    def pace(self) -> Pace:
+        """How much of the process's time marking takes."""
+        return self._rules.pace
 
     async def run(self) -> Marks:
         """Look at every repository; return what is kept."""
+        items = await self._items()
         async for name in self.names():
             await self._repository(name)
+        await self._keep_items(items)
         return self.marks
 
     async def run_again(self) -> None:
-        """Look once more, for manifests that came since the first look, and keep what they need."""
+        """Look once more, and keep what manifests need that came or were removed meanwhile."""
+        # Removed ones before and after: what is restored or removed meanwhile is then seen where it
+        # was or where it went.
+        await self._keep_items(await self._items())
         async for name in self.names():
             await self._keep_all(name, await self._revisions(name))
+        await self._keep_items(await self._items())
+
+    async def _items(self) -> list[Item]:
+        """Return what can be restored, and note its manifests. Untold: nothing may go at all."""
+        trash = self._rules.trash
+        try:
+            items = [] if trash is None else await trash.items()
+        except StorageError as error:
+            self._give_up(layout.trash_items(), error)
+            return []
+        self._removed = {}
+        for item in items:
+            self._removed.setdefault(item.name, {}).update(item.manifests)
+        return items
+
+    async def _keep_items(self, items: Collection[Item]) -> None:
+        """Mark what the manifests of `items` need; where there are none, the blobs themselves."""
+        for item in items:
+            if item.identifier in self._kept_items:
+                continue
+            for digest in item.manifests:
+                manifest = await self._manifest(item.name, digest, keep=True)
+                if manifest is not None:
+                    self.marks.blobs.update(references(manifest))
+            if not item.manifests:
+                self.marks.blobs.update(item.blobs)
+            self._kept_items.add(item.identifier)
 
     async def reconsider(self, name: str, untagged: Collection[Digest]) -> list[Digest]:
         """Return which of the `untagged` manifests still go, and keep what the others need.
@@ -128,7 +119,7 @@ class Marking:
     async def _repository(self, name: str) -> None:
         self._observer.repository(name)
         revisions = await self._revisions(name)
-        if not self._delete_untagged:
+        if not self._rules.delete_untagged:
             await self._keep_all(name, revisions)
             return
         tags = await self._tags(name)
@@ -144,24 +135,33 @@ class Marking:
     async def _kept(
         self, name: str, revisions: Collection[Digest], tags: Mapping[str, Digest]
     ) -> set[Digest]:
-        """Return what `tags` point to, what those need, and what refers to what is kept."""
-        relations = self._relations.setdefault(name, _Relations())
-        for digest in sorted(revisions):
+        """Return what `tags` point to, what those need, and what refers to what is kept.
+
+        Likewise from what was removed and can be restored, and from what is spared.
+        """
+        relations = self._relations.setdefault(name, Relations())
+        removed = self._removed.get(name, {})
+        known = {*revisions, *removed}
+        for digest in sorted(known):
             await self._learn(name, digest, relations)
         kept: set[Digest] = set()
-        wanted = [*tags.values(), *relations.doubtful]
-        while wanted:
-            digest = wanted.pop()
-            if digest in kept or digest not in revisions:
-                continue
-            kept.add(digest)
-            wanted += relations.children.get(digest, ())
-            wanted += relations.referrers.get(digest, ())
+        relations.reach([*tags.values(), *relations.doubtful, *removed], known, kept)
+        for digest in sorted(known - kept):
+            if digest not in kept and await self._spares(name, digest, tags):
+                relations.reach([digest], known, kept)
         if kept.issuperset(revisions):
             del self._relations[name]  # nothing goes, so nobody asks again
-        return kept
+        return kept.intersection(revisions)
 
-    async def _learn(self, name: str, digest: Digest, relations: "_Relations") -> None:
+    async def _spares(self, name: str, digest: Digest, tags: Collection[str]) -> bool:
+        sparing = self._rules.sparing
+        try:
+            return sparing is not None and await sparing.spares(name, digest, tags)
+        except StorageError as error:
+            self.tell(layout.revision_link(name, digest), error)
+            return True
+
+    async def _learn(self, name: str, digest: Digest, relations: Relations) -> None:
         """Note what a manifest says of others, once: its bytes can't change."""
         if digest in relations.children:
             return
@@ -191,13 +191,12 @@ class Marking:
         if manifest is None:
             await self._keep_repository(name)
             return True
-        config = () if manifest.config is None else (manifest.config,)
-        for descriptor in (*manifest.children, *config, *manifest.layers):
-            if descriptor.digest not in self.marks.blobs:
-                self.marks.blobs.add(descriptor.digest)
-                self._observer.blob(name, descriptor.digest)
-            if descriptor.digest.algorithm != "sha256":
-                await self._keep_alias(name, descriptor.digest)
+        for digest_needed in references(manifest):
+            if digest_needed not in self.marks.blobs:
+                self.marks.blobs.add(digest_needed)
+                self._observer.blob(name, digest_needed)
+            if digest_needed.algorithm != "sha256":
+                await self._keep_alias(name, digest_needed)
         return True
 
     async def _keep_alias(self, name: str, digest: Digest) -> None:
@@ -216,30 +215,34 @@ class Marking:
 
         Its own bytes are marked if they are to `keep`, or in doubt.
         """
-        self._read += 1
-        if self._read % SLICE == 0:
-            await asyncio.sleep(0)
-        link = layout.revision_link(name, digest)
+        await self._rules.pace.step()
+        places = [layout.revision(name, digest)]
+        if digest in self._removed.get(name, {}):
+            places.append(self._removed[name][digest])
         for attempt in range(READ_TRIES):  # pragma: no branch -- the last try returns
-            try:
-                return await self._parsed(name, digest, keep=keep)
-            except (StorageError, ManifestInvalidError) as error:
-                if not await self._exists(link):
-                    return None
-                # It may have been deleted when it was read, and be here again.
-                if attempt == READ_TRIES - 1 or not isinstance(error, PathUnknownError):
-                    await self.doubt(name, link, error)
-                    return None
+            for place in places:
+                try:
+                    return await self._parsed(place, keep=keep)
+                except (StorageError, ManifestInvalidError) as error:
+                    if not await self._exists(f"{place}/link"):
+                        continue
+                    # It may have been deleted when it was read, and be here again.
+                    if attempt == READ_TRIES - 1 or not isinstance(error, PathUnknownError):
+                        await self.doubt(name, f"{place}/link", error)
+                        return None
+                    break
+            else:
+                return None
         return None
 
-    async def _parsed(self, name: str, digest: Digest, *, keep: bool) -> Manifest:
-        target = await read_link(self._storage, layout.revision_link(name, digest))
+    async def _parsed(self, directory: str, *, keep: bool) -> Manifest:
+        target = await read_link(self._storage, f"{directory}/link")
         try:
             content = await self._content(target)
             if Digest.of(content, target.algorithm) != target:
                 raise LinkDamagedError(layout.blob(target))
-            media_type = await self._noted_type(name, digest)
-            manifest = grammar.parse(content, grammar.declared_type(content) or media_type)
+            media_type = grammar.declared_type(content) or await self._noted_type(directory)
+            manifest = grammar.parse(content, media_type)
         except (StorageError, ManifestInvalidError):
             self.marks.blobs.add(target)
             raise
@@ -258,9 +261,9 @@ class Marking:
                 # Whoever needs it may have brought it back between the two.
                 return await self._storage.get(layout.blob(target), STORED_LIMIT)
 
-    async def _noted_type(self, name: str, digest: Digest) -> str:
+    async def _noted_type(self, directory: str) -> str:
         try:
-            noted = await self._storage.get(layout.revision_media_type(name, digest), 1024)
+            noted = await self._storage.get(f"{directory}/mediatype", MEDIA_TYPE_LIMIT)
         except PathUnknownError:
             return ""
         return noted.decode("latin-1")

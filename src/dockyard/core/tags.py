@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.core.trash import Removal, Trash
 from dockyard.errors import (
     ManifestUnknownError,
     PathUnknownError,
@@ -50,8 +51,9 @@ UNCONDITIONAL = Condition()
 class Tags:
     """The tags of all repositories."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, trash: Trash) -> None:
         self._storage = storage
+        self._trash = trash
 
     async def resolve(self, name: str, tag: str) -> Digest:
         """Return the digest a tag points to.
@@ -85,14 +87,14 @@ class Tags:
             await write_link(self._storage, layout.tag_current(name, tag), digest)
 
     async def delete(self, name: str, tag: str) -> None:
-        """Remove a tag; the manifest stays.
+        """Move a tag, with its history, to the trash; the manifest stays.
 
         Raises:
             ManifestUnknownError: no such tag.
         """
         async with self._storage.lock("tag", f"{name}:{tag}"):
             try:
-                await self._storage.delete(layout.tag(name, tag))
+                await self._trash.removal(name).add(layout.tag(name, tag))
             except PathUnknownError as error:
                 raise ManifestUnknownError(tag) from error
 
@@ -100,14 +102,14 @@ class Tags:
         """Return the tags that point to `digest`."""
         return [tag for tag in await self._names(name) if await self._current(name, tag) == digest]
 
-    async def untag(self, name: str, digest: Digest) -> None:
-        """Remove every tag that points to `digest`."""
+    async def untag(self, name: str, digest: Digest, removal: Removal) -> None:
+        """Remove every tag that points to `digest`, as a part of `removal`."""
         for tag in await self._names(name):
             if await self._current(name, tag) != digest:
                 continue
             async with self._storage.lock("tag", f"{name}:{tag}"):
                 if await self._current(name, tag) == digest:
-                    await self._storage.delete(layout.tag(name, tag))
+                    await removal.add(layout.tag(name, tag))
 
     async def page(self, name: str, limit: int | None, last: str) -> tuple[Sequence[str], bool]:
         """Return up to `limit` tags after `last`, in the order of their bytes, and if more follow.

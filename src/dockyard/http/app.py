@@ -24,7 +24,7 @@ from dockyard.telemetry import RequestFacts
 
 
 _BODILESS: Final = frozenset({204, 304})
-_WRITES: Final = frozenset({Action.PUSH, Action.DELETE})
+_WRITES: Final = frozenset({Action.PUSH, Action.DELETE, Action.ADMIN})
 _QUERY_SAFE: Final = "%!$&'()*+,;=:@/?-._~"
 """What a query keeps in a ``Location``; anything else is encoded. Source: RFC 3986, section 3.4."""
 
@@ -140,7 +140,7 @@ def _not_allowed(match: Match, method: str) -> Response:
 
 def _note(facts: RequestFacts, parameters: Mapping[str, str]) -> None:
     facts.name = parameters.get("name")
-    facts.reference = parameters.get("reference")
+    facts.reference = parameters.get("reference") or parameters.get("tag")
     facts.digest = parameters.get("digest")
     facts.uuid = parameters.get("upload")
 

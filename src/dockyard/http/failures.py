@@ -103,6 +103,8 @@ FAILURES: Final[Mapping[type[errors.RegistryError], Failure]] = {
     errors.ManifestUnacceptableError: Failure(
         HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", says_why=True
     ),
+    errors.NoEarlierManifestError: Failure(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", says_why=True),
+    errors.ItemUnknownError: Failure(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN", says_why=True),
     errors.UploadUnknownError: Failure(HTTPStatus.NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
     errors.OffsetMismatchError: Failure(
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "RANGE_INVALID", _text

@@ -1,10 +1,8 @@
 """Lists: the base, the catalog, tags (end-8) and referrers (end-12)."""
 
-import json
-
 from dockyard.core.referrers import PAGE, Referrer
 from dockyard.errors import PageSizeInvalidError
-from dockyard.http.messages import Headers, Request, Response
+from dockyard.http.messages import Headers, Request, Response, as_json
 from dockyard.http.services import Services
 from dockyard.oci import mediatype
 from dockyard.oci.digest import Digest
@@ -92,9 +90,8 @@ def _json(
     services: Services, path: str, body: dict[str, object], link: list[tuple[str, str]]
 ) -> Response:
     """Return `body` as JSON, with a ``Link`` to the next page if there are parameters for one."""
-    headers: Headers = [(b"Content-Type", b"application/json")]
+    response = as_json(body)
     if link:
         address = render_next(f"{services.settings.prefix}{path}", link)
-        headers.append((b"Link", address.encode("latin-1")))
-    content = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-    return Response(200, headers, content.encode("utf-8", "replace") + b"\n")
+        response.headers.append((b"Link", address.encode("latin-1")))
+    return response

@@ -35,6 +35,7 @@ async def get(services: Services, request: Request) -> Response:
         digest = Digest.parse(reference)
     stored = await services.manifests.get(name, digest)
     stored = await _negotiate(services, request, stored, by_tag=by_tag)
+    services.pulls.note(name, stored.digest)
     text = str(stored.digest)
     headers: Headers = [
         (b"Docker-Content-Digest", text.encode()),

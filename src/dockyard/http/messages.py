@@ -1,5 +1,6 @@
 """A request as handlers see it, and what they answer."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -158,3 +159,10 @@ def plain(status: int, text: str, headers: Headers | None = None) -> Response:
         ],
         text.encode(),
     )
+
+
+def as_json(body: Mapping[str, object]) -> Response:
+    """Return a response of `body` as JSON, with a newline at its end as Go's encoder has it."""
+    content = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+    headers: Headers = [(b"Content-Type", b"application/json")]
+    return Response(200, headers, content.encode("utf-8", "replace") + b"\n")

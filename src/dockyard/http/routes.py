@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-from dockyard.http import blobs, lists, manifests, uploads
+from dockyard.http import administration, blobs, lists, manifests, uploads
 from dockyard.http.messages import Request, Response
 from dockyard.http.services import Services
 from dockyard.oci.reference import is_name, is_tag
@@ -22,6 +22,7 @@ class Action(Enum):
     PUSH = "push"
     DELETE = "delete"
     CATALOG = "catalog"
+    ADMIN = "admin"
 
 
 Handler: TypeAlias = Callable[[Services, Request], Awaitable[Response]]
@@ -35,6 +36,7 @@ class Route:
         endpoint: its number in the spec, or a name where the spec has none.
         method: the method.
         path: below the prefix; ``{name}`` is a repository, the last component may be a placeholder.
+            Below `EXTENSION` it is a noun and what it is of.
         handler: answers the request.
         needs: the action that whoever asks must be allowed.
     """
@@ -46,6 +48,16 @@ class Route:
     needs: Action
 
 
+EXTENSION: Final = "v2/_dockyard/"
+"""Where what the distribution API does not have is. No repository's name begins so. Source: OCI
+Distribution Spec, extensions/README.md."""
+
+SAFE: Final = frozenset({"GET", "HEAD"})
+"""Methods that change nothing. Source: RFC 9110, section 9.2.1."""
+
+_BELOW: Final = EXTENSION.removeprefix("v2/")
+_TAG: Final = f"{EXTENSION}tags/{{name}}/{{tag}}"
+_TRASH: Final = f"{EXTENSION}trash"
 _UPLOAD: Final = "v2/{name}/blobs/uploads/{upload}"
 _BLOB: Final = "v2/{name}/blobs/{digest}"
 _MANIFEST: Final = "v2/{name}/manifests/{reference}"
@@ -68,6 +80,18 @@ ROUTES: Final[Sequence[Route]] = (
     Route("end-10", "DELETE", _BLOB, blobs.delete, needs=Action.DELETE),
     Route("end-8", "GET", "v2/{name}/tags/list", lists.tags, needs=Action.PULL),
     Route("end-12", "GET", "v2/{name}/referrers/{digest}", lists.referrers, needs=Action.PULL),
+    Route("history", "GET", _TAG, administration.history, needs=Action.PULL),
+    Route("rollback", "POST", _TAG, administration.rollback, needs=Action.PUSH),
+    Route(
+        "remove",
+        "DELETE",
+        f"{EXTENSION}repositories/{{name}}",
+        administration.remove_repository,
+        needs=Action.DELETE,
+    ),
+    Route("trash", "GET", _TRASH, administration.trash, needs=Action.ADMIN),
+    Route("restore", "POST", f"{_TRASH}/{{item}}", administration.restore, needs=Action.ADMIN),
+    Route("destroy", "DELETE", f"{_TRASH}/{{item}}", administration.destroy, needs=Action.ADMIN),
 )
 
 
@@ -102,22 +126,30 @@ class _Template:
 class Table:
     """Finds the routes of a path. A path that no route has is not there at all.
 
-    A path whose routes all need a withheld action is there, without a method.
+    A path whose routes all need a withheld action is there, without a method. What only reads is
+    never withheld.
     """
 
     def __init__(self, routes: Sequence[Route], withheld: Collection[Action] = ()) -> None:
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
             methods = by_path.setdefault(route.path, {})
-            if route.needs not in withheld:
+            if route.needs not in withheld or route.method in SAFE:
                 methods[route.method] = route
         self._fixed = {
             path.removeprefix("v2/"): methods
             for path, methods in by_path.items()
-            if "{name}" not in path
+            if "{" not in path
+        }
+        self._extensions = {
+            path.removeprefix(EXTENSION).partition("/")[0]: (path.partition("{")[2], methods)
+            for path, methods in by_path.items()
+            if path.startswith(EXTENSION) and "{" in path
         }
         self._templates = tuple(
-            _template(path, methods) for path, methods in by_path.items() if "{name}" in path
+            _template(path, methods)
+            for path, methods in by_path.items()
+            if path.startswith("v2/{name}/")
         )
         self._directories = tuple(
             template.middle for template in self._templates if not template.last
@@ -138,7 +170,20 @@ class Table:
             parameters = _parameters(template.last, name, last)
             if parameters is not None:
                 return Match(template.methods, parameters)
-        return None
+        return self._extension(path)
+
+    def _extension(self, path: str) -> Match | None:
+        """Return the routes of a path below `EXTENSION`: a noun, and what it is of."""
+        noun, _, rest = path.removeprefix(_BELOW).partition("/")
+        if not path.startswith(_BELOW) or noun not in self._extensions:
+            return None
+        placeholders, methods = self._extensions[noun]
+        if placeholders == "item}":
+            return Match(methods, {"item": rest}) if rest and "/" not in rest else None
+        name, _, tag = rest.rpartition("/") if placeholders == "name}/{tag}" else (rest, "", None)
+        if not is_name(name) or (tag is not None and not is_tag(tag)):
+            return None
+        return Match(methods, {"name": name} if tag is None else {"name": name, "tag": tag})
 
 
 def _template(path: str, methods: Mapping[str, Route]) -> _Template:

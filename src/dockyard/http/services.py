@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
 from dockyard.core.manifests import Manifests
+from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
+from dockyard.core.removals import Removals
 from dockyard.core.tags import Tags
 from dockyard.core.uploads import Uploads
 from dockyard.http.messages import Request
@@ -48,6 +50,8 @@ class Services:
     tags: Tags
     referrers: Referrers
     catalog: Catalog
+    removals: Removals
+    pulls: Pulls
 
     def location(self, request: Request, path: str) -> bytes:
         """Return the ``Location`` of `path`, which begins below the prefix, without a slash."""

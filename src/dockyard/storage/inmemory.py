@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Final
 
-from dockyard.errors import PathUnknownError, StorageBusyError
+from dockyard.clock import utc_now
+from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
 from dockyard.storage.interface import Entry, ObjectTooLargeError
 
 
@@ -23,6 +25,7 @@ class InMemoryStorage:
         self._ends: Final[set[str]] = set()
         self._locks: Final[dict[str, tuple[asyncio.Lock, int]]] = {}
         self._changed: Final[dict[str, float]] = {}
+        self._written: Final[dict[str, datetime]] = {}
         self._began: Final = time.monotonic()
 
     @property
@@ -40,6 +43,7 @@ class InMemoryStorage:
     async def put(self, path: str, content: bytes) -> None:
         """See `Storage.put`."""
         self._objects[path] = bytes(content)
+        self._written[path] = utc_now()
 
     async def open(self, path: str) -> "_MemoryReader":
         """See `Storage.open`."""
@@ -68,6 +72,7 @@ class InMemoryStorage:
             self._objects[target] = bytes(self._growing.pop(source))
         except KeyError as error:
             raise PathUnknownError(source) from error
+        self._written[target] = utc_now()
 
     async def move(self, source: str, target: str) -> None:
         """See `Storage.move`."""
@@ -75,18 +80,37 @@ class InMemoryStorage:
         if not moved:
             raise PathUnknownError(source)
         for name in moved:
-            self._objects[target + name[len(source) :]] = self._objects.pop(name)
+            renamed = target + name[len(source) :]
+            self._objects[renamed] = self._objects.pop(name)
+            self._written[renamed] = self._written.pop(name)
         self._changed[target] = time.monotonic()
+
+    async def move_all(self, moves: Sequence[tuple[str, str]]) -> Mapping[str, StorageError | None]:
+        """See `Storage.move_all`."""
+        results: dict[str, StorageError | None] = {}
+        for source, target in moves:
+            results[source] = None
+            try:
+                await self.move(source, target)
+            except PathUnknownError as error:
+                results[source] = error
+        return results
 
     async def note(self, path: str, mark: bytes) -> None:
         """See `Storage.note`."""
         self._objects[path] = self._objects.get(path, b"") + mark
+        self._written[path] = utc_now()
         self._changed[path] = time.monotonic()
 
     async def age(self, path: str) -> float:
         """See `Storage.age`. Of objects that were only put: since the beginning."""
         self._content(path)
         return time.monotonic() - self._changed.get(path, self._began)
+
+    async def modified(self, path: str) -> datetime:
+        """See `Storage.modified`."""
+        self._content(path)
+        return self._written.get(path) or utc_now()
 
     async def size(self, path: str) -> int:
         """See `Storage.size`."""
@@ -128,6 +152,13 @@ class InMemoryStorage:
         for name in doomed:
             self._objects.pop(name, None)
             self._growing.pop(name, None)
+            self._written.pop(name, None)
+
+    async def delete_all(self, paths: Collection[str]) -> None:
+        """See `Storage.delete_all`."""
+        for path in paths:
+            with suppress(PathUnknownError):
+                await self.delete(path)
 
     @asynccontextmanager
     async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:

@@ -8,9 +8,10 @@ become a blob in one step by `Storage.publish`. Nothing half-written ever has a 
 Paths are relative to the storage's root, ``/``-separated, made by `dockyard.storage.layout` only.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from dockyard.errors import StorageError
@@ -152,6 +153,14 @@ class Storage(Protocol):
         """
         ...
 
+    async def move_all(self, moves: Sequence[tuple[str, str]]) -> Mapping[str, StorageError | None]:
+        """Move objects as `move` does, one after another, for the cost of a few.
+
+        Returns:
+            For each source: nothing if it was moved, or why it was not.
+        """
+        ...
+
     async def note(self, path: str, mark: bytes) -> None:
         """Add `mark` to the small object at `path`, making it as needed; what others add stays.
 
@@ -161,6 +170,10 @@ class Storage(Protocol):
 
     async def age(self, path: str) -> float:
         """Return how many seconds ago the object at `path` was last written or moved."""
+        ...
+
+    async def modified(self, path: str) -> datetime:
+        """Return when the bytes of the object at `path` were written; moving it keeps that."""
         ...
 
     async def size(self, path: str) -> int:
@@ -187,6 +200,10 @@ class Storage(Protocol):
 
         Removing what is not there is `PathUnknownError`.
         """
+        ...
+
+    async def delete_all(self, paths: Collection[str]) -> None:
+        """Remove as `delete` does, one after another; what is not there is passed over."""
         ...
 
     def lock(

@@ -94,7 +94,15 @@ def test_the_counter_is_redrawn_no_faster_than_one_can_read(
 def test_json_says_all_that_a_collection_did() -> None:
     printer = Printer(quiet=True, counts=False)
     printer.summary(2, 1, 1)
-    collected = Collected({GONE: 7}, [("a", GONE)], [("a", LAYER)], [KEPT], ["x/link"])
+    collected = Collected(
+        blobs={GONE: 7},
+        destroyed={GONE},
+        manifests=[("a", GONE)],
+        links=[("a", LAYER)],
+        spared=[KEPT],
+        expired=["an item"],
+        doubts=["x/link"],
+    )
     printer.doubts.append(("x/link", "damaged"))
     assert json.loads(render(collected, printer, dry_run=True, delete_untagged=False)) == {
         "dryRun": True,
@@ -104,6 +112,7 @@ def test_json_says_all_that_a_collection_did() -> None:
         "manifests": [{"repository": "a", "digest": str(GONE)}],
         "links": [{"repository": "a", "digest": str(LAYER)}],
         "spared": [str(KEPT)],
+        "expired": ["an item"],
         "doubts": [{"path": "x/link", "reason": "damaged"}],
         "freed": 7,
     }
@@ -112,8 +121,10 @@ def test_json_says_all_that_a_collection_did() -> None:
 @pytest.mark.parametrize(
     ("collected", "dry_run", "status", "said"),
     [
-        pytest.param(Collected({GONE: 7}), True, 0, "7 bytes would be freed\n", id="dry run"),
-        pytest.param(Collected({GONE: 7}), False, 0, "", id="not a terminal"),
+        pytest.param(
+            Collected({GONE: 7}, {GONE}), True, 0, "7 bytes would be freed\n", id="dry run"
+        ),
+        pytest.param(Collected({GONE: 7}, {GONE}), False, 0, "", id="not a terminal"),
         pytest.param(
             Collected(spared=[KEPT]),
             False,

@@ -103,6 +103,15 @@ def test_durations_are_written_as_in_go() -> None:
         "cache": {"blobdescriptorsize": 10000},
         "delete": {"enabled": False},
         "maintenance": {
+            "gc": {
+                "enabled": False,
+                "interval": "24h",
+                "grace": "1h",
+                "delay": "24h",
+                "deleteuntagged": False,
+                "keeppulled": "0s",
+            },
+            "trash": {"retention": "168h"},
             "uploadpurging": {"enabled": True, "age": "168h", "interval": "24h", "dryrun": False},
             "readonly": {"enabled": False},
         },

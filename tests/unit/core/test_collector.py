@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from dockyard.core.collector import Collected, Collector
+from dockyard.core.collector import Collected, Collector, Plan
 from dockyard.core.leases import Leases
 from dockyard.core.manifests import ManifestPush
 from dockyard.core.trash import Trash
@@ -67,7 +67,7 @@ class Tree:
         collector = Collector(
             self.storage, self.services.manifests, Leases(self.storage, grace), Trash(self.storage)
         )
-        return await collector.run(self.seen, dry_run=dry_run, delete_untagged=untagged)
+        return await collector.run(self.seen, Plan(dry_run=dry_run, delete_untagged=untagged))
 
     async def blobs(self) -> set[str]:
         """Return the digests of all stored blobs."""
@@ -330,7 +330,7 @@ async def test_content_of_another_algorithm_is_kept_with_what_stores_it(tree: Tr
 
 
 async def test_one_collection_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dockyard.storage.filesystem.LOCK_WAIT", 0.01)
+    monkeypatch.setattr("dockyard.storage.locks.LOCK_WAIT", 0.01)
     tree = Tree(FilesystemStorage(tmp_path))
     async with tree.storage.lock("collect", "blobs"):
         with pytest.raises(StorageBusyError):

@@ -5,6 +5,7 @@ from hypothesis import given, strategies as st
 from typing_extensions import override
 
 from dockyard.core.tags import ANYTHING, UNCONDITIONAL, Condition, Tags
+from dockyard.core.trash import Trash
 from dockyard.errors import ManifestUnknownError, RepositoryUnknownError, TagMovedError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
@@ -34,7 +35,7 @@ def test_a_condition_is_what_rfc_9110_says(
 
 
 async def test_a_tag_moves_and_its_history_stays(memory: InMemoryStorage) -> None:
-    tags = Tags(memory)
+    tags = Tags(memory, Trash(memory))
     for digest in (ONE, TWO, ONE):
         await tags.move("a", "v1", digest)
         assert await tags.resolve("a", "v1") == digest
@@ -45,7 +46,7 @@ async def test_a_tag_moves_and_its_history_stays(memory: InMemoryStorage) -> Non
 async def test_a_kill_between_history_and_tag_leaves_the_tag_where_it_was(
     memory: InMemoryStorage,
 ) -> None:
-    await Tags(memory).move("a", "v1", ONE)
+    await Tags(memory, Trash(memory)).move("a", "v1", ONE)
     order: list[str] = []
 
     class Recording(InMemoryStorage):
@@ -53,12 +54,13 @@ async def test_a_kill_between_history_and_tag_leaves_the_tag_where_it_was(
         async def put(self, path: str, content: bytes) -> None:
             order.append(path)
 
-    await Tags(Recording()).move("a", "v1", TWO)
+    storage = Recording()
+    await Tags(storage, Trash(storage)).move("a", "v1", TWO)
     assert order == [layout.tag_index("a", "v1", TWO), layout.tag_current("a", "v1")]
 
 
 async def test_of_two_with_the_same_condition_one_fails(memory: InMemoryStorage) -> None:
-    tags = Tags(memory)
+    tags = Tags(memory, Trash(memory))
     await tags.move("a", "v1", ONE)
     condition = Condition(match=frozenset({str(ONE)}))
     moves = [tags.move("a", "v1", digest, condition) for digest in (TWO, THREE)]
@@ -67,7 +69,7 @@ async def test_of_two_with_the_same_condition_one_fails(memory: InMemoryStorage)
 
 
 async def test_an_unknown_tag(memory: InMemoryStorage) -> None:
-    tags = Tags(memory)
+    tags = Tags(memory, Trash(memory))
     with pytest.raises(ManifestUnknownError) as caught:
         await tags.resolve("a", "v1")
     assert caught.value.reference == "v1"
@@ -76,20 +78,20 @@ async def test_an_unknown_tag(memory: InMemoryStorage) -> None:
 
 
 async def test_untagging_leaves_what_points_elsewhere(memory: InMemoryStorage) -> None:
-    tags = Tags(memory)
+    tags = Tags(memory, Trash(memory))
     for tag, digest in (("one", ONE), ("uno", ONE), ("two", TWO)):
         await tags.move("a", tag, digest)
     await memory.put(layout.tag_current("a", "damaged"), b"")
-    await tags.untag("a", ONE)
+    await tags.untag("a", ONE, Trash(memory).removal("a"))
     assert (await tags.page("a", None, ""))[0] == ["damaged", "two"]
-    await tags.untag("nothing/here", ONE)
+    await tags.untag("nothing/here", ONE, Trash(memory).removal("nothing/here"))
 
 
 async def test_untagging_looks_again_under_the_lock(memory: InMemoryStorage) -> None:
-    tags = Tags(memory)
+    tags = Tags(memory, Trash(memory))
     await tags.move("a", "v1", ONE)
     async with memory.lock("tag", "a:v1"):
-        untagging = asyncio.create_task(tags.untag("a", ONE))
+        untagging = asyncio.create_task(tags.untag("a", ONE, Trash(memory).removal("a")))
         await asyncio.sleep(0)
         await memory.put(layout.tag_current("a", "v1"), str(TWO).encode())
     await untagging
@@ -97,7 +99,7 @@ async def test_untagging_looks_again_under_the_lock(memory: InMemoryStorage) -> 
 
 
 async def test_a_tag_half_deleted_or_not_yet_made_is_not_listed(disk: FilesystemStorage) -> None:
-    tags = Tags(disk)
+    tags = Tags(disk, Trash(disk))
     await tags.move("a", "v1", ONE)
     await disk.put(layout.tag_index("a", "v2", ONE), b"")
     await disk.put(f"{layout.tags('a')}/stray-file", b"")
@@ -115,7 +117,7 @@ def test_a_page_is_a_slice_of_the_sorted_tags(names: set[str], size: int, last: 
         await storage.put(f"{layout.manifests('a')}/x", b"")
         for name in names:
             await storage.put(layout.tag_current("a", name), b"")
-        found, more = await Tags(storage).page("a", size, last)
+        found, more = await Tags(storage, Trash(storage)).page("a", size, last)
         return list(found), more
 
     after = sorted(name for name in names if name > last)
@@ -124,7 +126,7 @@ def test_a_page_is_a_slice_of_the_sorted_tags(names: set[str], size: int, last: 
 
 async def test_a_repository_that_is_none(memory: InMemoryStorage) -> None:
     with pytest.raises(RepositoryUnknownError) as caught:
-        await Tags(memory).page("a", None, "")
+        await Tags(memory, Trash(memory)).page("a", None, "")
     assert caught.value.name == "a"
 
 

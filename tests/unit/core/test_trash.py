@@ -62,21 +62,3 @@ async def test_emptying_destroys_what_is_named_and_in_it(trash: Trash, storage: 
     await trash.empty([BLOB, other])
     assert not await trash.bring_back(BLOB)
     assert await storage.get(layout.blob(other), 100) == b"another"
-
-
-async def test_what_a_killed_collection_left_is_put_back(trash: Trash, storage: Storage) -> None:
-    other = Digest.of(b"another", "sha512")
-    await storage.put(layout.blob(other), b"another")
-    await trash.take(BLOB)
-    await trash.take(other)
-    await storage.put(layout.blob(other), b"another")
-    await storage.put(f"{layout.trash_blobs('sha256')}/not-a-digest", b"")
-    await trash.recover()
-    assert await storage.get(layout.blob(BLOB), 100) == b"a blob"
-    assert await storage.get(layout.blob(other), 100) == b"another"
-    assert not await storage.exists(layout.trash_blob(other))
-    assert await storage.exists(f"{layout.trash_blobs('sha256')}/not-a-digest")
-
-
-async def test_there_may_be_nothing_to_put_back(storage: Storage) -> None:
-    await Trash(storage).recover()

@@ -30,7 +30,9 @@ def manifests_on(storage: Storage) -> Manifests:
     """Return the manifests on `storage`; whatever they refer to may be missing."""
     leases, trash = Leases(storage), Trash(storage)
     policy = Policy(sparse=True)
-    return Manifests(storage, blobs_on(storage), Tags(storage), policy, leases, trash)
+    return Manifests(
+        storage, blobs_on(storage), Tags(storage, Trash(storage)), policy, leases, trash
+    )
 
 
 def blobs_on(storage: Storage) -> Blobs:

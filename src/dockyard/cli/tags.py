@@ -1,0 +1,60 @@
+"""The commands ``tags history`` and ``tags rollback``."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from dockyard.cli.opening import config_option, parse_image, work_on
+from dockyard.core.removals import Past
+from dockyard.errors import DigestInvalidError
+from dockyard.oci.digest import Digest
+
+
+@click.group()
+def tags() -> None:
+    """What tags pointed to, and pointing them there again."""
+
+
+@tags.command()
+@click.argument("image", metavar="REPOSITORY:TAG")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@config_option
+def history(image: str, *, as_json: bool, config: Path | None) -> None:
+    """Print what a tag points to and once did, the newest first."""
+    name, tag = parse_image(image)
+    found = work_on(config, lambda services: services.removals.history(name, tag))
+    if as_json:
+        click.echo(json.dumps({"name": name, "tag": tag, "history": _plain(found)}, indent=2))
+        return
+    for past in found:
+        where = f"{past.whereabouts.value} {past.item or ''}".rstrip()
+        click.echo(f"{past.moved:%Y-%m-%d %H:%M:%S}Z  {past.digest}  {where}")
+
+
+@tags.command()
+@click.argument("image", metavar="REPOSITORY:TAG")
+@click.argument("digest", required=False)
+@config_option
+def rollback(image: str, digest: str | None, *, config: Path | None) -> None:
+    """Point a tag to what it pointed to before, or to DIGEST."""
+    name, tag = parse_image(image)
+    try:
+        wanted = None if digest is None else Digest.parse(digest)
+    except DigestInvalidError as error:
+        raise click.BadParameter(str(error)) from error
+    found = work_on(config, lambda services: services.removals.rollback(name, tag, wanted))
+    click.echo(f"{name}:{tag} points to {found}")
+
+
+def _plain(found: Sequence[Past]) -> list[dict[str, str | None]]:
+    return [
+        {
+            "digest": str(past.digest),
+            "moved": past.moved.isoformat(),
+            "state": past.whereabouts.value,
+            "item": past.item,
+        }
+        for past in found
+    ]

@@ -1,0 +1,226 @@
+"""What a worker does beside serving: purging uploads, collecting, noting pulls."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, time, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from dockyard.clock import Clock
+from dockyard.config.settings import Settings
+from dockyard.config.storage import UploadPurgingSettings, parse_window
+from dockyard.core.collector import Collected
+from dockyard.core.pace import Pace
+from dockyard.core.pulls import KEPT, Pulls
+from dockyard.core.purge import Purge
+from dockyard.errors import StateError, StorageBusyError, StorageError
+from dockyard.oci.digest import Digest
+from dockyard.server.collecting import Wish, collect_on
+from dockyard.state.interface import Job, State
+from dockyard.storage.interface import Storage
+
+
+FIRST_RUN: Final = timedelta(hours=1)
+"""The first run of a job that is not known to have run comes at a random time within this, so that
+replicas started together don't all walk the tree. Source: distribution v3.1.1, handlers/app.go."""
+
+PATIENCE: Final = timedelta(minutes=1)
+"""How often a worker looks whether the one that does a job is gone, and whether it is time."""
+
+PULLS_WRITTEN: Final = timedelta(seconds=10)
+"""How often a worker writes down what was pulled: what a kill forgets is that much."""
+
+SHARE: Final = 0.25
+"""Share of one core that a collection takes of the worker that does it: the others serve at full
+speed, this one at three quarters."""
+
+COLLECTION: Final = "collection"
+"""Under what name the state database has the last collection."""
+
+
+class Background(Protocol):
+    """Something that is done until cancelled."""
+
+    async def run(self) -> None:
+        """Do it; what fails is logged and tried again."""
+        ...
+
+
+class Jobs:
+    """The jobs of a worker."""
+
+    def __init__(self, jobs: Sequence[Background], state: State, pulls: Pulls) -> None:
+        self._jobs: Final = jobs
+        self._state: Final = state
+        self._pulls: Final = pulls
+        self._running: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start them."""
+        self._running = [
+            asyncio.create_task(job.run(), name=type(job).__name__) for job in self._jobs
+        ]
+
+    async def stop(self) -> None:
+        """Stop them and wait for them; then write down the last pulls."""
+        for task in self._running:
+            task.cancel()
+        for task in self._running:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._pulls.write()
+        await self._state.close()
+
+
+class Purging:
+    """Purges uploads now and then, in one of all the processes that share the storage."""
+
+    def __init__(self, storage: Storage, settings: UploadPurgingSettings, clock: Clock) -> None:
+        self._storage: Final = storage
+        self._settings: Final = settings
+        self._purge: Final = Purge(storage, clock)
+
+    async def run(self) -> None:
+        """Purge until cancelled; failing once is logged and tried again."""
+        while True:
+            try:
+                async with self._storage.lock("purge", "uploads"):
+                    await self._keep_purging()
+            except StorageBusyError:
+                pass  # another process does it
+            except StorageError as error:
+                structlog.get_logger().error("upload purging failed", err=str(error))
+            await asyncio.sleep(PATIENCE.total_seconds())
+
+    async def _keep_purging(self) -> None:
+        settings = self._settings
+        pause = min(FIRST_RUN, settings.interval) * secrets.randbelow(1000) / 1000
+        while True:
+            await asyncio.sleep(pause.total_seconds())
+            await self._purge.run(settings.age, dry_run=settings.dryrun)
+            pause = settings.interval
+
+
+class NotingPulls:
+    """Writes down what was pulled."""
+
+    def __init__(self, pulls: Pulls) -> None:
+        self._pulls: Final = pulls
+
+    async def run(self) -> None:
+        """Write it down every now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(PULLS_WRITTEN.total_seconds())
+            await self._pulls.write()
+
+
+class Collecting:
+    """Collects by schedule, in one of all the processes that share the storage."""
+
+    def __init__(self, settings: Settings, storage: Storage, state: State, clock: Clock) -> None:
+        self._settings: Final = settings
+        self._gc: Final = settings.storage.maintenance.gc
+        self._storage: Final = storage
+        self._state: Final = state
+        self._clock: Final = clock
+
+    async def run(self) -> None:
+        """Collect until cancelled; failing once is logged and tried again."""
+        while True:
+            try:
+                async with self._storage.lock("schedule", COLLECTION):
+                    await self._keep_collecting()
+            except StorageBusyError:
+                pass  # another process does it, or a command collects just now
+            except StorageError as error:
+                structlog.get_logger().error("collection failed", err=str(error))
+            await asyncio.sleep(PATIENCE.total_seconds())
+
+    async def _keep_collecting(self) -> None:
+        due = await self._first_due()
+        while True:
+            now = self._clock()
+            if now < due or not is_open(self._gc.window, now.astimezone().time()):
+                left = max(due - now, timedelta(seconds=1))
+                await asyncio.sleep(min(left, PATIENCE).total_seconds())
+                continue
+            await self._collect()
+            due = now + self._gc.interval
+
+    async def _first_due(self) -> datetime:
+        """Return when to collect first: an interval after the last time, whoever did it."""
+        try:
+            last = await self._state.job(COLLECTION)
+        except StateError as error:
+            structlog.get_logger().warning("last collection not known", err=str(error))
+            last = None
+        if last is not None:
+            return last.started + self._gc.interval
+        return self._clock() + min(FIRST_RUN, self._gc.interval) * secrets.randbelow(1000) / 1000
+
+    async def _collect(self) -> None:
+        started = self._clock()
+        await self._note(Job(COLLECTION, started, None))
+        wish = Wish(
+            delete_untagged=self._gc.deleteuntagged, keep_trash=True, pace=Pace(share=SHARE)
+        )
+        collected = await collect_on(self._settings, self._storage, self._state, _Log(), wish)
+        await self._note(Job(COLLECTION, started, self._clock(), _summary(collected)))
+        structlog.get_logger().info(
+            "collection done",
+            blobs=len(collected.blobs),
+            manifests=len(collected.manifests),
+            bytes=collected.size,
+            spared=len(collected.spared),
+            unreadable=len(collected.doubts),
+            seconds=round((self._clock() - started).total_seconds(), 1),
+        )
+
+    async def _note(self, job: Job) -> None:
+        try:
+            await self._state.note_job(job)
+            await self._state.forget_pulls((job.started - KEPT).date())
+        except StateError as error:
+            structlog.get_logger().warning("collection not noted", err=str(error))
+
+
+def _summary(collected: Collected) -> str:
+    return f"{len(collected.blobs)} blobs, {collected.size} bytes, {len(collected.doubts)} doubts"
+
+
+class _Log:
+    """Logs of a collection what somebody has to see to."""
+
+    def repository(self, name: str) -> None: ...
+
+    def manifest(self, name: str, digest: Digest) -> None: ...
+
+    def blob(self, name: str, digest: Digest) -> None: ...
+
+    def untagged(self, name: str, digest: Digest, tags: Sequence[str]) -> None: ...
+
+    def tagless(self, name: str) -> None: ...
+
+    def doubt(self, path: str, reason: str) -> None:
+        structlog.get_logger().warning(
+            "can't be read: all that it might need is kept", path=path, err=reason
+        )
+
+    def summary(self, marked: int, blobs: int, manifests: int) -> None: ...
+
+    def goes(self, digest: Digest, size: int) -> None: ...
+
+    def unlinks(self, name: str, digest: Digest) -> None: ...
+
+
+def is_open(window: str | None, now: time) -> bool:
+    """Return whether a job may begin at the time of day `now`."""
+    if window is None:
+        return True
+    begin, end = parse_window(window)
+    if begin < end:
+        return begin <= now < end
+    return now >= begin or now < end  # over midnight

@@ -1,0 +1,1 @@
+"""The steps from each form of the state database to the next. Alembic runs them."""
