@@ -3,13 +3,23 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from dockyard.cli.opening import config_option, parse_image, work_on
+from dockyard.cli.opening import TreeError, config_option, parse_image, work_on
 from dockyard.core.removals import Past
-from dockyard.errors import DigestInvalidError
+from dockyard.errors import DigestInvalidError, ManifestUnknownError
 from dockyard.oci.digest import Digest
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dockyard.http.services import Services
+
+
+T = TypeVar("T")
 
 
 @click.group()
@@ -24,7 +34,7 @@ def tags() -> None:
 def history(image: str, *, as_json: bool, config: Path | None) -> None:
     """Print what a tag points to and once did, the newest first."""
     name, tag = parse_image(image)
-    found = work_on(config, lambda services: services.removals.history(name, tag))
+    found = _of(image, config, lambda services: services.removals.history(name, tag))
     if as_json:
         click.echo(json.dumps({"name": name, "tag": tag, "history": _plain(found)}, indent=2))
         return
@@ -44,8 +54,21 @@ def rollback(image: str, digest: str | None, *, config: Path | None) -> None:
         wanted = None if digest is None else Digest.parse(digest)
     except DigestInvalidError as error:
         raise click.BadParameter(str(error)) from error
-    found = work_on(config, lambda services: services.removals.rollback(name, tag, wanted))
+    found = _of(image, config, lambda services: services.removals.rollback(name, tag, wanted))
     click.echo(f"{name}:{tag} points to {found}")
+
+
+def _of(image: str, config: Path | None, work: "Callable[[Services], Awaitable[T]]") -> T:
+    """Do `work` with a tag; where it needs what is not there, say what that is."""
+
+    async def doing(services: "Services") -> T:
+        try:
+            return await work(services)
+        except ManifestUnknownError as error:
+            missing = f"{image} is unknown" if ":" not in error.reference else str(error)
+            raise TreeError(f"{missing}; see `tags history {image}` and `trash list`") from error
+
+    return work_on(config, doing)
 
 
 def _plain(found: Sequence[Past]) -> list[dict[str, str | None]]:
