@@ -172,8 +172,8 @@ class SteppedStorage:
 
     async def delete_all(self, paths: Collection[str]) -> None:
         for path in paths:
-            with suppress(PathUnknownError):
-                await self.delete(path)
+            await self._turn("delete_all", path, writes=True)
+            await self.inner.delete_all([path])
 
     @asynccontextmanager
     async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:

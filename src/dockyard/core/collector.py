@@ -200,7 +200,7 @@ class Collector:
         if marks.everything:
             return found
         stored = await self._stored(marking)
-        unmarked = [digest for digest in sorted({*stored, *left}) if digest not in marks.blobs]
+        unmarked = sorted({*stored, *left} - marks.blobs)
         held = await self._leases.held(unmarked)
         for digest in unmarked:
             if digest in held:
@@ -308,8 +308,7 @@ class Collector:
                     if not await self._leases.is_held_in(name, digest)
                     and not await self._storage.exists(layout.blob(digest))  # it came back
                 ]
-                paths = [layout.layer_link(name, digest) for digest in links]
-                await self._storage.delete_all([path.removesuffix("/link") for path in paths])
+                await self._storage.delete_all([layout.layer_link(name, each) for each in links])
         except StorageError as error:
             structlog.get_logger().warning(
                 "links not removed", path=layout.repository(name), err=str(error)
@@ -329,15 +328,13 @@ class Collector:
 
     async def _links(self, name: str, marking: Marking) -> list[Digest]:
         directory = f"{layout.repository(name)}/_layers"
-        return sorted(
-            [
-                digest
-                for algorithm in await self._names(directory, marking)
-                for digest in digests_of(
-                    algorithm, await self._names(f"{directory}/{algorithm}", marking)
-                )
-            ]
-        )
+        return [
+            digest
+            for algorithm in sorted(await self._names(directory, marking))
+            for digest in digests_of(
+                algorithm, await self._names(f"{directory}/{algorithm}", marking)
+            )
+        ]
 
     async def _stored(self, marking: Marking) -> list[Digest]:
         """Return the digests of all blobs."""

@@ -241,8 +241,9 @@ class Marking:
             content = await self._content(target)
             if Digest.of(content, target.algorithm) != target:
                 raise LinkDamagedError(layout.blob(target))
-            media_type = grammar.declared_type(content) or await self._noted_type(directory)
-            manifest = grammar.parse(content, media_type)
+            manifest = grammar.parse_stored(content) or grammar.parse(
+                content, await self._noted_type(directory)
+            )
         except (StorageError, ManifestInvalidError):
             self.marks.blobs.add(target)
             raise

@@ -97,7 +97,24 @@ def parse(content: bytes, content_type: str = "") -> Manifest:
     given = mediatype.without_parameters(content_type)
     if given in mediatype.UNSPECIFIC or not mediatype.is_media_type(given):
         given = ""
-    body = _load_lenient(content) if _is_foreign(given) else _load(content)
+    return _understand(_load_lenient(content) if _is_foreign(given) else _load(content), given)
+
+
+def parse_stored(content: bytes) -> Manifest | None:
+    """Return what a manifest that is in the storage says; `None` if it does not say its type.
+
+    The same as ``parse(content, declared_type(content))``, reading the JSON once.
+
+    Raises:
+        ManifestInvalidError: it can't be read or contradicts itself, or is of schema 1.
+    """
+    body = _load_lenient(content)
+    declared = _declared_leniently(body)
+    return _understand(body, mediatype.without_parameters(declared)) if declared else None
+
+
+def _understand(body: Json, given: str) -> Manifest:
+    """Return what a manifest says, whose sender or storage gives it the type `given`, if any."""
     declared = _declared(body)
     if (
         declared in mediatype.SCHEMA1
@@ -142,7 +159,10 @@ def declared_type(content: bytes) -> str:
     Raises:
         ManifestInvalidError: it is of schema 1, which is no longer served.
     """
-    body = _load_lenient(content)
+    return _declared_leniently(_load_lenient(content))
+
+
+def _declared_leniently(body: Json) -> str:
     value = body.get("mediaType")
     declared = value if isinstance(value, str) else ""
     if declared in mediatype.SCHEMA1 or body.get("schemaVersion") == 1:
@@ -185,7 +205,7 @@ def _load(content: bytes) -> Json:
             f"the manifest has more than {CONTAINERS_LIMIT} objects and lists"
         )
     try:
-        body = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        body = _DECODER.decode(content.decode("utf-8"))
     except RecursionError as error:
         raise ManifestInvalidError("the manifest is nested too deeply") from error
     except ValueError as error:  # JSON, UTF-8 and numbers beyond Python's limit alike
@@ -197,6 +217,10 @@ def _load(content: bytes) -> Json:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Made once: making it takes as long as reading a small manifest."""
 
 
 def _image(body: Json, media_type: str) -> Manifest:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -157,8 +157,8 @@ class InMemoryStorage:
     async def delete_all(self, paths: Collection[str]) -> None:
         """See `Storage.delete_all`."""
         for path in paths:
-            with suppress(PathUnknownError):
-                await self.delete(path)
+            self._objects.pop(path, None)
+            self._written.pop(path, None)
 
     @asynccontextmanager
     async def lock(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:

@@ -203,7 +203,11 @@ class Storage(Protocol):
         ...
 
     async def delete_all(self, paths: Collection[str]) -> None:
-        """Remove as `delete` does, one after another; what is not there is passed over."""
+        """Remove objects; what is not there is passed over.
+
+        A directory that held nothing but a removed object goes too.
+        Not durable: after loss of power some may be there again. For what harms nobody then.
+        """
         ...
 
     def lock(
