@@ -187,9 +187,14 @@ class FilesystemStorage:
     async def delete_all(self, paths: Collection[str]) -> None:
         """See `Storage.delete_all`. Each directory is synced once in a batch."""
         ordered = list(paths)
+        failed: StorageError | None = None
         for start in range(0, len(ordered), BATCH):
             with translating(ordered[start]):
-                await in_thread(self._delete_all, ordered[start : start + BATCH])
+                results = await in_thread(self._delete_all, ordered[start : start + BATCH])
+            troubles = (each for each in results.values() if not isinstance(each, PathUnknownError))
+            failed = failed or next((each for each in troubles if each is not None), None)
+        if failed is not None:
+            raise failed
 
     def lock(
         self, kind: str, name: str, *, shared: bool = False
@@ -288,12 +293,13 @@ class FilesystemStorage:
         files.sync_directory(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
         files.remove_tree(temporary)
 
-    def _delete_all(self, paths: Sequence[str]) -> None:
+    def _delete_all(self, paths: Sequence[str]) -> dict[str, StorageError | None]:
+        results: dict[str, StorageError | None] = {}
         taken: list[str] = []
         parents: set[str] = set()
         for path in paths:
             full = f"{self._root}/{path}"
-            with suppress(FileNotFoundError):
+            with _collecting(results, path):
                 taken.append(self._take_away(full))
                 parents.add(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
         for parent in parents:
@@ -301,6 +307,7 @@ class FilesystemStorage:
                 files.sync_directory(parent)
         for temporary in taken:
             files.remove_tree(temporary)
+        return results
 
     def _take_away(self, full: str) -> str:
         """Move what is to be removed to our own directory; return where it is now."""

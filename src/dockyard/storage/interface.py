@@ -203,7 +203,11 @@ class Storage(Protocol):
         ...
 
     async def delete_all(self, paths: Collection[str]) -> None:
-        """Remove as `delete` does, one after another; what is not there is passed over."""
+        """Remove as `delete` does, one after another; what is not there is passed over.
+
+        Raises:
+            StorageError: one could not be removed; the others were.
+        """
         ...
 
     def lock(
