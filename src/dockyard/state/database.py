@@ -117,7 +117,7 @@ class Database:
             return await in_thread(self._transact, work)
 
     def _transact(self, work: "Callable[[Connection], T]") -> T:
-        """Do `work` in a transaction; once more if the file is damaged, or was removed meanwhile."""
+        """Do `work` in a transaction; once more if the file is damaged or was removed."""
         from alembic.util import CommandError  # noqa: PLC0415 -- see the class
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 -- see the class
 
