@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from datetime import timedelta
 
 import pytest
 
+from dockyard.clock import utc_now
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
 from dockyard.storage.interface import Reader, Storage
 
@@ -377,8 +379,112 @@ class Moves:
         assert len(list(await storage.list("trash"))) == 1
 
 
+class Batches:
+    """`move_all` and `delete_all`: what a collection takes away and destroys."""
+
+    async def test_all_are_moved(self, storage: Storage) -> None:
+        names = [str(number) for number in range(600)]  # more than a driver moves at once
+        for name in names:
+            await storage.put(f"a/{name}/data", name.encode())
+        moves = [(f"a/{name}/data", f"trash/{name}") for name in names]
+        results = await storage.move_all(moves)
+        assert results == dict.fromkeys((source for source, _ in moves), None)
+        assert {entry.name for entry in await storage.list("trash")} == set(names)
+        assert await storage.get("trash/7", 10) == b"7"
+        assert not await storage.exists("a/7/data")
+
+    async def test_what_is_missing_is_reported_and_the_rest_moved(self, storage: Storage) -> None:
+        for name in ("one", "two"):
+            await storage.put(f"a/{name}/data", name.encode())
+        sources = [f"a/{name}/data" for name in ("one", "missing", "two")]
+        results = await storage.move_all([(path, f"trash/{path[2:5]}") for path in sources])
+        error = results["a/missing/data"]
+        assert isinstance(error, PathUnknownError)
+        assert error.path == "a/missing/data"
+        assert [results[sources[0]], results[sources[2]]] == [None, None]
+        assert {entry.name for entry in await storage.list("trash")} == {"one", "two"}
+
+    async def test_a_target_is_replaced(self, storage: Storage) -> None:
+        await storage.put("a/data", b"new")
+        await storage.put("trash/a", b"an older one")
+        await storage.move_all([("a/data", "trash/a")])
+        assert await storage.get("trash/a", 20) == b"new"
+
+    async def test_directories_that_held_nothing_else_go_too(self, storage: Storage) -> None:
+        for path in ("a/b/data", "a/c/data", "a/c/more"):
+            await storage.put(path, b"x")
+        await storage.move_all([("a/b/data", "trash/b"), ("a/c/data", "trash/c")])
+        assert {entry.name for entry in await storage.list("a")} == {"c"}
+        assert {entry.name for entry in await storage.list("a/c")} == {"more"}
+
+    async def test_age_counts_from_then(self, storage: Storage) -> None:
+        await storage.put("a/b", b"+")
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        await storage.move_all([("a/b", "trash/b")])
+        assert 0 <= await storage.age("trash/b") <= time.monotonic() - began + CLOCK_STEP
+
+    async def test_all_are_deleted_and_what_is_missing_is_passed_over(
+        self, storage: Storage
+    ) -> None:
+        names = [str(number) for number in range(600)]
+        for name in names:
+            await storage.put(f"a/{name}/data", b"x")
+        await storage.put("b/data", b"x")
+        doomed = [f"a/{name}/data" for name in names]
+        await storage.delete_all(["a/missing/data", *doomed, "b/data/below", "c"])
+        assert not await storage.exists("a/7/data")
+        assert not await storage.exists("a/599")
+        assert await storage.exists("b/data")
+
+    async def test_a_directory_goes_with_the_last_it_holds(self, storage: Storage) -> None:
+        for path in ("a/b/c", "a/b/d", "a/bb/c"):
+            await storage.put(path, b"x")
+        await storage.delete_all(["a/b/c", "a/bb/c"])
+        assert {entry.name for entry in await storage.list("a")} == {"b"}
+
+    async def test_nothing_to_do(self, storage: Storage) -> None:
+        assert await storage.move_all([]) == {}
+        await storage.delete_all([])
+
+
 class Notes:
-    """`note` and `age`: leases."""
+    """`note`, `age` and `modified`: leases, and what tells how old something is."""
+
+    async def test_moving_keeps_when_it_was_written(self, storage: Storage) -> None:
+        before = utc_now() - timedelta(seconds=CLOCK_STEP)
+        await storage.put("a/b/link", b"x")
+        written = await storage.modified("a/b/link")
+        assert before <= written <= utc_now()
+        await asyncio.sleep(0.05)
+        await storage.move("a/b/link", "trash/one")
+        assert await storage.modified("trash/one") == written
+        await storage.move_all([("trash/one", "trash/two")])
+        assert await storage.modified("trash/two") == written
+        await storage.move("trash", "elsewhere")
+        assert await storage.modified("elsewhere/two") == written
+
+    async def test_writing_again_is_later(self, storage: Storage) -> None:
+        await storage.put("a", b"x")
+        first = await storage.modified("a")
+        await asyncio.sleep(0.05)
+        await storage.put("a", b"x")
+        assert await storage.modified("a") > first
+
+    async def test_an_upload_is_written_when_it_is_published_or_before(
+        self, storage: Storage
+    ) -> None:
+        before = utc_now() - timedelta(seconds=CLOCK_STEP)
+        await grow(storage, "up/data", b"x")
+        await storage.publish("up/data", "a/data")
+        assert before <= await storage.modified("a/data") <= utc_now()
+
+    @pytest.mark.parametrize("path", ["nothing", "a/b"])
+    async def test_what_is_not_there_was_never_written(self, storage: Storage, path: str) -> None:
+        await storage.put("a", b"")
+        with pytest.raises(PathUnknownError) as caught:
+            await storage.modified(path)
+        assert caught.value.path == path
 
     async def test_a_note_begins_and_grows(self, storage: Storage) -> None:
         for mark in (b"+", b"+", b"-"):
@@ -477,6 +583,14 @@ class Locks:
 
 
 class StorageContract(
-    SmallObjects, MissingObjects, GrowingObjects, Readers, Directories, Moves, Notes, Locks
+    SmallObjects,
+    MissingObjects,
+    GrowingObjects,
+    Readers,
+    Directories,
+    Moves,
+    Batches,
+    Notes,
+    Locks,
 ):
     """Subclass once per driver, with a `storage` fixture."""

@@ -186,6 +186,80 @@ class TestOrder:
         assert not {"unlink", "rmdir"} & set(names[: renamed + 1])
 
 
+class TestBatches:
+    """`move_all` and `delete_all`: few syncs, in an order that loses nothing."""
+
+    MOVES = tuple((f"a/{name}/data", f"trash/{name}") for name in "bcd")
+
+    @pytest.fixture(autouse=True)
+    async def _objects(self, storage: FilesystemStorage) -> None:
+        for source, _ in self.MOVES:
+            await storage.put(source, source.encode())
+
+    async def test_the_new_names_are_durable_by_one_sync(
+        self, storage: FilesystemStorage, recorder: Recorder
+    ) -> None:
+        await storage.move_all(self.MOVES)
+        assert [call for call in recorder.calls if call == ("fsync", "trash")] == [
+            ("fsync", "trash")
+        ]
+        for source, target in self.MOVES:
+            renamed, before = recorder.place_of_rename_to(target)
+            assert before == source
+            assert renamed < recorder.place("fsync", "trash")
+        assert recorder.place("fsync", ".") > recorder.place("mkdir", "trash")
+
+    @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+    @pytest.mark.parametrize("nth", [1, 2, 3])
+    async def test_one_that_fails_does_not_stop_the_others(
+        self, storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch, nth: int, error: int
+    ) -> None:
+        await storage.put("trash/other", b"x")
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "replace", Failing(nth, error).wrap(os.replace))
+            results = await storage.move_all(self.MOVES)
+        for number, (source, target) in enumerate(self.MOVES, 1):
+            failed = results[source]
+            if number == nth:
+                assert isinstance(failed, StorageError)
+                assert isinstance(failed, StorageFullError) == (error == errno.ENOSPC)
+                assert source in str(failed)
+            else:
+                assert failed is None
+            assert await storage.exists(source) == (number == nth)
+            assert await storage.exists(target) == (number != nth)
+
+    async def test_names_that_can_not_be_synced_are_trouble_for_all(
+        self, storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "fsync", Failing(1).wrap(os.fsync))
+        with pytest.raises(StorageError, match="Input/output error"):
+            await storage.move_all(self.MOVES)
+
+    async def test_a_deletion_is_one_call_each(
+        self, storage: FilesystemStorage, recorder: Recorder
+    ) -> None:
+        await storage.delete_all([f"a/{name}/data" for name in "bcd"])
+        names = [call[0] for call in recorder.calls if call[0] in {"replace", "fsync", "unlink"}]
+        assert names == ["unlink"] * 3
+
+    @pytest.mark.parametrize("nth", [1, 2, 3])
+    async def test_one_that_can_not_be_deleted_is_reported_and_the_others_go(
+        self,
+        storage: FilesystemStorage,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        nth: int,
+    ) -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "unlink", Failing(nth).wrap(os.unlink))
+            with pytest.raises(StorageError, match=rf"a/{'bcd'[nth - 1]}/data: Input/output error"):
+                await storage.delete_all([f"a/{name}/data" for name in "bcd"])
+        there = [await storage.exists(f"a/{name}") for name in "bcd"]
+        assert there == [number == nth for number in (1, 2, 3)]
+        assert list((tmp_path / PRIVATE / "tmp").glob("*")) == []
+
+
 class Failing:
     """Lets a system call fail at its `nth` time."""
 

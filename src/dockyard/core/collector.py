@@ -19,10 +19,10 @@ finds them; the next one brings back what its marks need, and judges the rest as
 safe without another look: who came to need them since looks for them after they were taken.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -38,6 +38,8 @@ from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.interface import Storage
 
+
+T = TypeVar("T")
 
 BATCH: Final = 1024
 """Blobs taken away between two looks at the pace."""
@@ -154,14 +156,20 @@ class Collector:
             StorageError: it could not go on; nothing is lost, what went is in the trash.
         """
         async with self._storage.lock("collect", "blobs"):
-            expired = [] if plan.dry_run else await self._trash.expire()
+            # What is removed from now on is not for this collection to destroy.
+            trash = self._trash.at_this_moment()
+            left_by_tags: set[tuple[str, Digest]] = set()
             rules = Rules(
                 delete_untagged=plan.delete_untagged,
                 sparing=plan.sparing,
-                trash=self._trash,
+                trash=trash,
+                left=left_by_tags,
                 pace=plan.pace,
             )
             marking = Marking(self._storage, observer, rules)
+            if plan.delete_untagged:
+                left_by_tags |= await self._told(trash.left(), marking, set())
+            expired = [] if plan.dry_run else await self._expire(trash, marking)
             marks = await marking.run()
             left = [] if marks.everything else await self._left(marking)
             candidates = await self._candidates(marking, left)
@@ -179,6 +187,29 @@ class Collector:
                 await self._leases.sweep()
             return result
 
+    async def _expire(self, trash: Trash, marking: Marking) -> list[str]:
+        """Destroy the items of the trash that were kept long enough; return their names."""
+        expired: list[str] = []
+        for identifier in await self._told(trash.over(), marking, []):
+            try:
+                await trash.destroy(identifier)
+            except PathUnknownError:
+                continue  # restored or destroyed by another
+            except StorageError as error:
+                marking.tell(layout.trash_item(identifier), error)
+            else:
+                expired.append(identifier)
+        return expired
+
+    @staticmethod
+    async def _told(items: Awaitable[T], marking: Marking, otherwise: T) -> T:
+        """Return what is asked of the trash's items; if they can't be read, tell of that."""
+        try:
+            return await items
+        except StorageError as error:
+            marking.tell(layout.trash_items(), error)
+            return otherwise
+
     async def _left(self, marking: Marking) -> list[Digest]:
         """Return the blobs that an earlier collection took and did not destroy.
 
@@ -186,7 +217,12 @@ class Collector:
         back from elsewhere, such as a backup.
         """
         left: list[Digest] = []
-        for digest in await self._trash.blobs():
+        try:
+            blobs = await self._trash.blobs()
+        except StorageError as error:
+            marking.tell(layout.trash_blobs("").rstrip("/"), error)
+            return left
+        for digest in blobs:
             if digest not in marking.marks.blobs and not await self._leases.is_held(digest):
                 left.append(digest)
             elif await self._trash.bring_back(digest):

@@ -197,6 +197,11 @@ class Manifests:
             ManifestBlobsUnknownError: something is missing.
         """
         stored = await self.get(name, digest)
+        # A worker may remember the bytes of one that was destroyed.
+        if not await self._trash.bring_back(
+            await read_link(self._storage, layout.revision_link(name, digest))
+        ):
+            raise ManifestBlobsUnknownError([str(digest)])
         await self._check_references(name, grammar.parse(stored.content, stored.media_type))
 
     async def _check_again(self, push: ManifestPush, digest: Digest, manifest: Manifest) -> None:

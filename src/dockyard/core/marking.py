@@ -31,12 +31,14 @@ class Rules:
         delete_untagged: whether manifests go that no tag, index or subject keeps.
         sparing: says which of these stay for a time; `None`: none.
         trash: has what was removed and can be restored, which keeps what it needs; `None`: nothing.
+        left: manifests that removed tags pointed to, with their repositories.
         pace: how much of the process's time this takes.
     """
 
     delete_untagged: bool = False
     sparing: Sparing | None = None
     trash: Trash | None = None
+    left: Collection[tuple[str, Digest]] = ()
     pace: Pace = field(default_factory=Pace)
 
 
@@ -50,7 +52,7 @@ class Marking:
         self.marks: Final = Marks()
         self._relations: Final[dict[str, Relations]] = {}
         self._removed: dict[str, dict[Digest, str]] = {}
-        self._kept_items: Final[set[str]] = set()
+        self._kept_removed: Final[set[tuple[str, Digest]]] = set()
 
     @property
     def pace(self) -> Pace:
@@ -88,17 +90,22 @@ class Marking:
         return items
 
     async def _keep_items(self, items: Collection[Item]) -> None:
-        """Mark what the manifests of `items` need; where there are none, the blobs themselves."""
+        """Mark what the manifests of `items` need; where there are none, the blobs themselves.
+
+        Each manifest once, not each item: more may be moved there since it was looked at.
+        """
         for item in items:
-            if item.identifier in self._kept_items:
-                continue
             for digest in item.manifests:
+                if (item.identifier, digest) in self._kept_removed:
+                    continue
                 manifest = await self._manifest(item.name, digest, keep=True)
-                if manifest is not None:
-                    self.marks.blobs.update(references(manifest))
+                if manifest is None:  # in doubt, or restored since it was listed
+                    self.marks.blobs.update(item.blobs)
+                    continue
+                self.marks.blobs.update(references(manifest))
+                self._kept_removed.add((item.identifier, digest))
             if not item.manifests:
                 self.marks.blobs.update(item.blobs)
-            self._kept_items.add(item.identifier)
 
     async def reconsider(self, name: str, untagged: Collection[Digest]) -> list[Digest]:
         """Return which of the `untagged` manifests still go, and keep what the others need.
@@ -156,7 +163,8 @@ class Marking:
     async def _spares(self, name: str, digest: Digest, tags: Collection[str]) -> bool:
         sparing = self._rules.sparing
         try:
-            return sparing is not None and await sparing.spares(name, digest, tags)
+            left = (name, digest) in self._rules.left
+            return sparing is not None and await sparing.spares(name, digest, tags, left=left)
         except StorageError as error:
             self.tell(layout.revision_link(name, digest), error)
             return True

@@ -1,5 +1,6 @@
 """Pulls: which manifests were pulled lately, so that collections leave them."""
 
+import asyncio
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
@@ -38,7 +39,8 @@ class Pulls:
             if len(self._noted) >= MOST_NOTED:
                 self._noted.clear()
             self._noted.add(pull)
-            self._fresh.add(pull)
+            if len(self._fresh) < MOST_NOTED:  # it is not written down where nothing may write
+                self._fresh.add(pull)
 
     async def write(self) -> None:
         """Write down what was noted since the last time. That failing is logged, once."""
@@ -52,6 +54,9 @@ class Pulls:
         self._fresh.clear()
         try:
             await self._state.note_pulls(fresh, today)
+        except asyncio.CancelledError:
+            self._fresh.update(fresh)
+            raise
         except StateError as error:
             if len(self._fresh) < MOST_NOTED:
                 self._fresh.update(fresh)

@@ -1,6 +1,6 @@
 """Removing repositories, and bringing back what was removed, or what tags pointed to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from dockyard.errors import (
     ManifestUnknownError,
     NoEarlierManifestError,
     PathUnknownError,
+    RegistryError,
     RepositoryUnknownError,
 )
 from dockyard.oci.digest import Digest
@@ -136,7 +137,10 @@ class Removals:
             current = None
             if not moves:
                 raise
-        ordered = sorted(moves.items(), key=lambda move: move[1], reverse=True)
+        # A file's time is counted in the kernel's ticks, so two moves may have the same.
+        ordered = sorted(
+            moves.items(), key=lambda move: (move[0] == current, move[1]), reverse=True
+        )
         return [await self._past(name, move, current, items) for move in ordered]
 
     async def rollback(self, name: str, tag: str, digest: Digest | None = None) -> Digest:
@@ -145,73 +149,111 @@ class Removals:
         A manifest that was removed is restored for it.
 
         Raises:
-            ManifestUnknownError: no such tag, or the repository does not have `digest` any more.
+            ManifestUnknownError: no such tag, or the repository does not have `digest` any more, or
+                it lacks something.
             NoEarlierManifestError: the tag's history has nothing else that is still there.
         """
         history = await self.history(name, tag)
-        past = next((past for past in history if past.digest == digest), None)
         if digest is None:
             past = next((past for past in history if past.whereabouts in _USABLE), None)
             if past is None:
                 raise NoEarlierManifestError(tag)
             digest = past.digest
-        if past is not None and past.item is not None:
-            item = await self._trash.item(past.item)
-            if item is not None:
-                await self._restore_manifests(item, Restored(name))
-        # Shared, as for a push: no collection drops the manifest between the look and the tag.
-        async with self._storage.lock("repository", name, shared=True):
+        async with self._storage.lock("repository", name):
+            restored = Restored(name)
+            if not await self._storage.exists(layout.revision_link(name, digest)):
+                await self._restore_manifests([digest], await self.items(name), restored)
             if not await self._manifests.exists(name, digest):
-                raise ManifestUnknownError(str(digest))
+                raise ManifestUnknownError(str(digest), damage=restored.incomplete.get(digest))
             await self._tags.move(name, tag, digest)
         return digest
 
     async def restore(self, identifier: str) -> Restored:
         """Bring back an item of the trash to where it was; return what came back.
 
+        Manifests that its tags or manifests need come back too, if other items have them.
+
         Raises:
             ItemUnknownError: there is no such item.
         """
-        item = await self._trash.item(identifier)
-        if item is None:
+        found = await self._trash.item(identifier)
+        if found is None:
             raise ItemUnknownError(identifier)
-        restored = Restored(item.name)
-        await self._restore_manifests(item, restored)
-        async with self._storage.lock("repository", item.name):
-            for tag, digest in item.tags.items():
-                await self._restore_tag(item, tag, digest, restored)
-        if not restored.incomplete:
-            with suppress(PathUnknownError):
-                await self._trash.destroy(identifier)
-        return restored
-
-    async def _restore_manifests(self, item: Item, restored: Restored) -> None:
-        """Move links of blobs and manifests back, then look whether all they need is there.
-
-        In this order, so that a collection that takes a blob meanwhile either sees the manifest or
-        is seen. One that lacks something goes back to the trash.
-        """
-        name = item.name
+        name = found.name
+        restored = Restored(name)
         async with self._storage.lock("repository", name):
+            item = await self._trash.item(identifier)  # all of it: whoever removes holds the lock
+            if item is None:
+                raise ItemUnknownError(identifier)
             for digest in item.blobs:
                 target = layout.layer_link(name, digest).removesuffix("/link")
                 place = f"{item.directory}/_layers/{digest.algorithm}/{digest.hex}"
                 await self._move_unless_there(place, target)
-            for digest, place in item.manifests.items():
-                await self._move_unless_there(place, layout.revision(name, digest))
-            for digest, place in item.manifests.items():
-                try:
-                    await self._manifests.references(name, digest)
-                except (
-                    ManifestBlobsUnknownError,
-                    ManifestUnknownError,
-                    ManifestInvalidError,
-                ) as error:
+            wanted = dict.fromkeys(item.manifests)
+            for pointed in item.tags.values():
+                if pointed is not None and not await self._manifests.exists(name, pointed):
+                    wanted[pointed] = None
+            others = [each for each in await self.items(name) if each.identifier != identifier]
+            await self._restore_manifests([*wanted], [*others, item], restored)
+            for tag, pointed in item.tags.items():
+                await self._restore_tag(item, tag, pointed, restored)
+            if not restored.incomplete:
+                with suppress(PathUnknownError):
+                    await self._trash.destroy(identifier)
+        return restored
+
+    async def _restore_manifests(
+        self, wanted: Sequence[Digest], items: Sequence[Item], restored: Restored
+    ) -> None:
+        """Move manifests back that `items` have, the last of them first, and what those need.
+
+        They are moved, then looked at whether all they need is there: so a collection that takes a
+        blob meanwhile either sees the manifest or is seen. Those that lack something, and what
+        needs those, go back to the trash. To be called with the repository's lock held.
+        """
+        name = restored.name
+        places = {digest: place for item in items for digest, place in item.manifests.items()}
+        standing, fresh, moved = dict.fromkeys(wanted), list(wanted), list[Digest]()
+        while True:
+            for digest in fresh:
+                place = places.get(digest)
+                target = layout.revision(name, digest)
+                if place is not None and await self._move_unless_there(place, target):
+                    moved.append(digest)
+            lacking = await self._lacking(name, standing)
+            needed = {each for error in lacking.values() for each in _missing(error)}
+            fresh = [each for each in sorted(needed.intersection(places)) if each not in standing]
+            fresh = [each for each in fresh if each not in restored.incomplete]
+            standing |= dict.fromkeys(fresh)
+            if not fresh and not lacking:
+                break
+            if not fresh:
+                for digest, error in lacking.items():
                     restored.incomplete[digest] = str(error)
-                    with suppress(PathUnknownError):
-                        await self._storage.move(layout.revision(name, digest), place)
-                else:
-                    restored.manifests.append(digest)
+                    del standing[digest]
+                    if digest in moved:
+                        await self._storage.move(layout.revision(name, digest), places[digest])
+                        moved.remove(digest)
+        restored.manifests += standing
+        await self._discard_emptied(item for item in items if item.manifests.keys() & {*moved})
+
+    async def _lacking(self, name: str, digests: Collection[Digest]) -> dict[Digest, RegistryError]:
+        """Return the manifests that can't be served whole, with what is wrong."""
+        found: dict[Digest, RegistryError] = {}
+        for digest in digests:
+            try:
+                await self._manifests.references(name, digest)
+            except (ManifestBlobsUnknownError, ManifestUnknownError, ManifestInvalidError) as error:
+                found[digest] = error
+        return found
+
+    async def _discard_emptied(self, items: Iterable[Item]) -> None:
+        """Destroy those of `items` in which nothing is left."""
+        for item in items:
+            left = await self._trash.item(item.identifier)
+            if left is not None and not (left.manifests or left.tags or left.blobs):
+                with suppress(PathUnknownError):
+                    await self._trash.destroy(item.identifier)
 
     async def _restore_tag(
         self, item: Item, tag: str, digest: Digest | None, restored: Restored
@@ -270,6 +312,12 @@ class Removals:
             return sorted(entry.name for entry in await self._storage.list(path))
         except PathUnknownError:
             return []
+
+
+def _missing(error: RegistryError) -> list[Digest]:
+    """Return what a manifest lacks."""
+    lacked = error.digests if isinstance(error, ManifestBlobsUnknownError) else ()
+    return [Digest.parse(text) for text in lacked]
 
 
 _USABLE = frozenset({Whereabouts.KEPT, Whereabouts.TRASH})

@@ -36,21 +36,28 @@ class Sparing:
         self._pinned = frozenset(pinned)
         self._clock = clock
 
-    async def spares(self, name: str, digest: Digest, tags: Collection[str]) -> bool:
+    async def spares(
+        self, name: str, digest: Digest, tags: Collection[str], *, left: bool = False
+    ) -> bool:
         """Return whether a manifest of the repository `name`, whose tags are `tags`, is spared.
+
+        `left` says that a tag which is not there any more pointed to it.
 
         Raises:
             StorageError: that can't be told.
         """
         if (name, digest) in self._pinned:
             return True
-        try:
-            arrived = await self._storage.modified(layout.revision_link(name, digest))
-        except PathUnknownError:
-            return False
-        if self._clock() - arrived >= self._grace:
+        if left or not await self._is_young(name, digest):
             return False
         for tag in tags:
             if await self._storage.exists(layout.tag_index(name, tag, digest)):
                 return False
         return True
+
+    async def _is_young(self, name: str, digest: Digest) -> bool:
+        try:
+            arrived = await self._storage.modified(layout.revision_link(name, digest))
+        except PathUnknownError:
+            return False
+        return self._clock() - arrived < self._grace

@@ -30,7 +30,7 @@ from dockyard.storage.interface import Storage
 TIME_FORM: Final = "%Y%m%dT%H%M%SZ"
 """How an item's name begins: the time it was removed, so that names sort by it."""
 
-_IDENTIFIER: Final = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{8}")
+_IDENTIFIER: Final = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +193,27 @@ class Trash:
             raise PathUnknownError(identifier)
         await self._storage.delete(layout.trash_item(identifier))
 
-    async def expire(self) -> list[str]:
-        """Destroy the items that were kept long enough; return their names."""
-        over = [name for name, removed in await self._identifiers() if self._is_over(removed)]
-        for identifier in over:
-            with suppress(PathUnknownError):  # restored or destroyed by another
-                await self.destroy(identifier)
-        return over
+    async def over(self) -> list[str]:
+        """Return the names of the items that were kept long enough, the oldest first."""
+        return [name for name, removed in await self._identifiers() if self._is_over(removed)]
+
+    async def left(self) -> set[tuple[str, Digest]]:
+        """Return the manifests that removed tags ever pointed to, with their repositories."""
+        return {
+            (item.name, digest)
+            for identifier, removed in await self._identifiers()
+            for item in await self._read(identifier, removed)
+            for tag in item.tags
+            for digest in await self._below(f"{item.directory}/_manifests/tags/{tag}/index")
+        }
+
+    def at_this_moment(self) -> "Trash":
+        """Return the same trash, in which time stands still.
+
+        So whoever destroys what is there keeps what is removed while that goes on.
+        """
+        now = self._clock()
+        return Trash(self._storage, self._keep, lambda: now)
 
     async def _identifiers(self) -> list[tuple[str, datetime]]:
         found = [(name, _time_of(name)) for name in sorted(await self._names(layout.trash_items()))]

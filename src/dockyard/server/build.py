@@ -52,4 +52,4 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
             jobs.append(Collecting(settings, storage, state, clock))
-    return Registry(RegistryApp(services), Jobs(jobs, state, services.pulls))
+    return Registry(RegistryApp(services), Jobs(jobs, state))

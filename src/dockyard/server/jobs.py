@@ -52,10 +52,9 @@ class Background(Protocol):
 class Jobs:
     """The jobs of a worker."""
 
-    def __init__(self, jobs: Sequence[Background], state: State, pulls: Pulls) -> None:
+    def __init__(self, jobs: Sequence[Background], state: State) -> None:
         self._jobs: Final = jobs
         self._state: Final = state
-        self._pulls: Final = pulls
         self._running: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -65,13 +64,12 @@ class Jobs:
         ]
 
     async def stop(self) -> None:
-        """Stop them and wait for them; then write down the last pulls."""
+        """Stop them and wait for them."""
         for task in self._running:
             task.cancel()
         for task in self._running:
             with suppress(asyncio.CancelledError):
                 await task
-        await self._pulls.write()
         await self._state.close()
 
 
@@ -111,9 +109,12 @@ class NotingPulls:
         self._pulls: Final = pulls
 
     async def run(self) -> None:
-        """Write it down every now and then, until cancelled."""
-        while True:
-            await asyncio.sleep(PULLS_WRITTEN.total_seconds())
+        """Write it down every now and then until cancelled, and then once more."""
+        try:
+            while True:
+                await asyncio.sleep(PULLS_WRITTEN.total_seconds())
+                await self._pulls.write()
+        finally:
             await self._pulls.write()
 
 
@@ -158,7 +159,8 @@ class Collecting:
             structlog.get_logger().warning("last collection not known", err=str(error))
             last = None
         if last is not None:
-            return last.started + self._gc.interval
+            # A clock that was ahead once is no reason to wait for that time.
+            return min(last.started, self._clock()) + self._gc.interval
         return self._clock() + min(FIRST_RUN, self._gc.interval) * secrets.randbelow(1000) / 1000
 
     async def _collect(self) -> None:

@@ -1,7 +1,7 @@
 """The state database in SQLite: one file, opened when it is first needed.
 
 Several processes use it at once (its journal is a write-ahead log). Whoever removes it while they
-do is noticed: each looks whether the file is still the one it opened, and opens the new one
+do is noticed: each looks whether the files are still those it opened, and opens the new ones
 otherwise. A file that is damaged is set aside, and a new one begun.
 """
 
@@ -33,6 +33,9 @@ BUSY_SECONDS: Final = 5
 HEAD: Final = "0001"
 """The newest form of the database; `dockyard.state.migrations` has the steps to it."""
 
+_SUFFIXES: Final = ("", "-wal", "-shm")
+"""What SQLite keeps the database in: the file, its journal, and what processes share of that."""
+
 _DAMAGE: Final = ("malformed", "not a database", "disk image")
 
 T = TypeVar("T")
@@ -51,12 +54,14 @@ class Database:
     def __init__(self, path: Path | None) -> None:
         self._path: Final = path
         self._engine: Engine | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: list[tuple[int, int]] = []
         self._turn: Final = asyncio.Lock()
 
     async def note_pulls(self, pulls: Collection[tuple[str, Digest]], day: date) -> None:
         """See `State.note_pulls`."""
         rows = [(name, str(digest), day.toordinal()) for name, digest in pulls]
+        if not rows:
+            return
         statement = (
             "INSERT INTO pulls (repository, digest, day) VALUES (?, ?, ?) "
             "ON CONFLICT (repository, digest) DO UPDATE SET day = max(day, excluded.day)"
@@ -112,30 +117,36 @@ class Database:
             return await in_thread(self._transact, work)
 
     def _transact(self, work: "Callable[[Connection], T]") -> T:
-        """Do `work` in a transaction; on a damaged file once more, with a new one."""
+        """Do `work` in a transaction; once more if the file is damaged or was removed."""
+        from alembic.util import CommandError  # noqa: PLC0415 -- see the class
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 -- see the class
 
         try:
+            seen = self._look()
             try:
                 with self._opened().begin() as connection:
                     return work(connection)
             except SQLAlchemyError as error:
-                if not self._set_aside(error):
+                if self._look() == seen and not self._set_aside(error):
                     raise
             with self._opened().begin() as connection:
                 return work(connection)
-        except (SQLAlchemyError, OSError, sqlite3.Error) as error:
+        except (SQLAlchemyError, CommandError, OSError, sqlite3.Error) as error:
             self._dispose()
             cause = getattr(error, "orig", None) or error
             raise StateError(str(self._path or "memory"), str(cause)) from error
 
     def _opened(self) -> "Engine":
         """Return the engine, for the file that is there now."""
-        if self._engine is not None and self._identity == self._look():
+        found = self._look()
+        if self._engine is not None and self._identity == found:
             return self._engine
+        torn = _is_torn(found, self._identity if self._engine is not None else None)
         self._dispose()
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if torn:
+                self._rename_aside(self._path)
         from dockyard.state.opening import migrate, open_engine  # noqa: PLC0415 -- see the class
 
         engine = open_engine(self._path, BUSY_SECONDS)
@@ -147,15 +158,17 @@ class Database:
         self._engine, self._identity = engine, self._look()
         return engine
 
-    def _look(self) -> tuple[int, int] | None:
-        """Return which file is at the path."""
-        if self._path is None:
-            return None
-        try:
-            status = os.stat(self._path)  # noqa: PTH116 -- for each transaction
-        except FileNotFoundError:
-            return (0, 0)
-        return status.st_dev, status.st_ino
+    def _look(self) -> list[tuple[int, int]]:
+        """Return which files are at the path and beside it."""
+        found: list[tuple[int, int]] = []
+        for suffix in _SUFFIXES if self._path is not None else ():
+            try:
+                status = os.stat(f"{self._path}{suffix}")  # noqa: PTH116 -- for each transaction
+            except FileNotFoundError:
+                found.append((0, 0))
+            else:
+                found.append((status.st_dev, status.st_ino))
+        return found
 
     def _dispose(self) -> None:
         if self._engine is not None:
@@ -167,16 +180,32 @@ class Database:
         if self._path is None or not any(sign in str(error) for sign in _DAMAGE):
             return False
         self._dispose()
+        self._rename_aside(self._path)
+        return True
+
+    @staticmethod
+    def _rename_aside(database: Path) -> None:
         aside = f".damaged-{time.time_ns()}"
-        for suffix in ("", "-wal", "-shm"):
-            path = self._path.with_name(self._path.name + suffix)
+        for suffix in _SUFFIXES:
+            path = database.with_name(database.name + suffix)
             with suppress(FileNotFoundError):
                 path.rename(path.with_name(path.name + aside))
         structlog.get_logger().error(
-            "the state database is damaged: set aside, a new one is begun", path=str(self._path)
+            "the state database is damaged: set aside, a new one is begun", path=str(database)
         )
-        return True
 
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _is_torn(found: list[tuple[int, int]], opened: list[tuple[int, int]] | None) -> bool:
+    """Return whether somebody removed the journal, but not the file.
+
+    What processes share of the journal then tells all of them of what is not there, as long as
+    anyone uses the file. SQLite makes the journal first, removes it last, and not while it is used.
+    """
+    file, journal, shared = found or ((0, 0),) * 3
+    if opened is not None:
+        return file == opened[0] != (0, 0) and journal != opened[1]
+    return journal == (0, 0) != shared

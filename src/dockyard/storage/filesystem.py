@@ -194,13 +194,18 @@ class FilesystemStorage:
     async def delete_all(self, paths: Collection[str]) -> None:
         """See `Storage.delete_all`."""
         ordered = list(paths)
+        failed: StorageError | None = None
         for start in range(0, len(ordered), BATCH * THREADS):
             batches = [
                 ordered[begin : begin + BATCH]
                 for begin in range(start, min(start + BATCH * THREADS, len(ordered)), BATCH)
             ]
-            with translating(ordered[start]):
-                await asyncio.gather(*(in_thread(self._delete_all, batch) for batch in batches))
+            removing = (in_thread(self._delete_all, batch) for batch in batches)
+            for results in await asyncio.gather(*removing):
+                troubles = (each for each in results.values() if each is not None)
+                failed = failed or next(troubles, None)
+        if failed is not None:
+            raise failed
 
     def lock(
         self, kind: str, name: str, *, shared: bool = False
@@ -299,15 +304,17 @@ class FilesystemStorage:
         files.sync_directory(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
         files.remove_tree(temporary)
 
-    def _delete_all(self, paths: Sequence[str]) -> None:
+    def _delete_all(self, paths: Sequence[str]) -> dict[str, StorageError | None]:
+        results: dict[str, StorageError | None] = {}
         parents: set[str] = set()
         for path in paths:
             full = f"{self._root}/{path}"
-            with suppress(FileNotFoundError, NotADirectoryError):
+            with _collecting(results, path), suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(full)  # noqa: PTH108 -- plain strings throughout
                 parents.add(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
         for parent in parents:
             self._remove_empty(parent)
+        return results
 
     def _take_away(self, full: str) -> str:
         """Move what is to be removed to our own directory; return where it is now."""

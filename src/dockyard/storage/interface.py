@@ -207,6 +207,9 @@ class Storage(Protocol):
 
         A directory that held nothing but a removed object goes too.
         Not durable: after loss of power some may be there again. For what harms nobody then.
+
+        Raises:
+            StorageError: one could not be removed; the others were.
         """
         ...
 

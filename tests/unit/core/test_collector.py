@@ -1,92 +1,21 @@
 """What a collection keeps, and what goes. That it may run beside anybody: `tests/model`."""
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from typing_extensions import override
 
-from dockyard.core.collector import Collected, Collector, Plan
-from dockyard.core.leases import Leases
-from dockyard.core.manifests import ManifestPush
 from dockyard.core.trash import Trash
 from dockyard.errors import StorageBusyError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
-from dockyard.storage.interface import Storage
-from tests.api.registry import services_on
-from tests.parts.collection import Silent
 from tests.parts.faults import Unreadable
-from tests.parts.images import Image, artifact, digests_of, image, index, multi_platform
+from tests.parts.images import artifact, digests_of, image, index, multi_platform
+from tests.unit.core.collecting import Tree, once
 
 
 ONE = image("one")
 TWO = image("two")
-
-
-class Seen(Silent):
-    """Keeps what it is told of doubts."""
-
-    def __init__(self) -> None:
-        self.doubts: list[str] = []
-
-    @override
-    def doubt(self, path: str, reason: str) -> None:
-        assert reason
-        self.doubts.append(path)
-
-
-class Tree:
-    """A registry's tree, with nobody told of anything."""
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.services = services_on(storage)
-        self.seen = Seen()
-
-    async def push(self, name: str, top: Image, *tags: str) -> None:
-        for each in top.everything():
-            for content in each.blobs:
-                digest = Digest.parse(content.digest)
-                await self.services.uploads.store(name, digest, _once(content.body))
-            references = tags if each is top else ()
-            push = ManifestPush(
-                name, each.manifest.body, each.manifest.media_type, None, references
-            )
-            await self.services.manifests.put(push)
-
-    async def delete(self, name: str, top: Image) -> None:
-        await self.services.manifests.delete(name, Digest.parse(top.digest))
-
-    async def collect(
-        self, *, dry_run: bool = False, untagged: bool = False, leases: bool = False
-    ) -> Collected:
-        grace = timedelta(hours=1 if leases else -1)
-        collector = Collector(
-            self.storage, self.services.manifests, Leases(self.storage, grace), Trash(self.storage)
-        )
-        return await collector.run(self.seen, Plan(dry_run=dry_run, delete_untagged=untagged))
-
-    async def blobs(self) -> set[str]:
-        """Return the digests of all stored blobs."""
-        directory = f"{layout.BLOBS}/sha256"
-        if not await self.storage.exists(directory):
-            return set()
-        return {
-            f"sha256:{entry.name}"
-            for shard in await self.storage.list(directory)
-            for entry in await self.storage.list(f"{directory}/{shard.name}")
-        }
-
-    async def manifests(self, name: str) -> set[str]:
-        directory = f"{layout.revisions(name)}/sha256"
-        return {f"sha256:{entry.name}" for entry in await self.storage.list(directory)}
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
 
 
 @pytest.fixture
@@ -139,7 +68,7 @@ class TestWhatGoes:
 
     async def test_nothing_that_a_client_was_told_of(self, tree: Tree) -> None:
         content = ONE.blobs[0]
-        await tree.services.uploads.store("a", Digest.parse(content.digest), _once(content.body))
+        await tree.services.uploads.store("a", Digest.parse(content.digest), once(content.body))
         await tree.collect(leases=True)
         assert await tree.blobs() == {content.digest}
         await tree.collect()

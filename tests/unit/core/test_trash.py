@@ -1,11 +1,20 @@
+import errno
+import os
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 
+from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.errors import PathUnknownError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
+from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
 from dockyard.storage.interface import Storage
+from tests.unit.core.collecting import WEEK
+from tests.unit.core.trees import NOW, now
 
 
 BLOB = Digest.of(b"a blob")
@@ -62,3 +71,153 @@ async def test_emptying_destroys_what_is_named_and_in_it(trash: Trash, storage: 
     await trash.empty([BLOB, other])
     assert not await trash.bring_back(BLOB)
     assert await storage.get(layout.blob(other), 100) == b"another"
+
+
+class TestItems:
+    async def test_a_removal_becomes_one_item_in_the_shape_it_had(self, storage: Storage) -> None:
+        link, blob = str(BLOB).encode(), layout.layer_link("a/b", BLOB)
+        await storage.put(layout.tag_current("a/b", "v1"), link)
+        await storage.put(layout.revision_link("a/b", BLOB), link)
+        await storage.put(blob, link)
+        trash = Trash(storage, WEEK, now)
+        removal = trash.removal("a/b")
+        await removal.add(layout.tag("a/b", "v1"))
+        await removal.add(layout.revision("a/b", BLOB))
+        await removal.add(blob.removesuffix("/link"))
+        (item,) = await trash.items()
+        assert item.identifier.startswith("20260131T120000Z-")
+        assert item.name == "a/b"
+        assert item.removed == NOW
+        assert item.tags == {"v1": BLOB}
+        assert list(item.manifests) == [BLOB]
+        assert item.blobs == (BLOB,)
+        assert await trash.item(item.identifier) == item
+        directory = layout.trash_item_repository(item.identifier, "a/b")
+        assert await storage.get(f"{directory}/_manifests/tags/v1/current/link", 100) == link
+        assert not await storage.exists(layout.repository("a/b"))
+
+    async def test_a_damaged_tag_is_in_it_with_nothing(self, storage: Storage) -> None:
+        await storage.put(layout.tag_current("a", "v1"), b"no digest")
+        trash = Trash(storage, WEEK, now)
+        await trash.removal("a").add(layout.tag("a", "v1"))
+        (item,) = await trash.items()
+        assert item.tags == {"v1": None}
+
+    async def test_what_is_not_there_cannot_be_removed(self, storage: Storage) -> None:
+        for keep in (WEEK, timedelta(0)):
+            with pytest.raises(PathUnknownError):
+                await Trash(storage, keep).removal("a").add(layout.tag("a", "v1"))
+        assert not await Trash(storage, WEEK).items()
+
+    async def test_without_retention_it_is_destroyed_at_once(self, storage: Storage) -> None:
+        await storage.put(layout.tag_current("a", "v1"), str(BLOB).encode())
+        await Trash(storage).removal("a").add(layout.tag("a", "v1"))
+        assert not await storage.exists(layout.tag("a", "v1"))
+        assert not await storage.exists(layout.trash_items())
+
+    async def test_they_are_kept_for_a_time(self, storage: Storage) -> None:
+        identifier = await self.removed(storage)
+        for later, kept in ((WEEK - timedelta(seconds=1), True), (WEEK, False)):
+            trash = Trash(storage, WEEK, lambda later=later: NOW + later)  # type: ignore[misc]
+            assert [item.identifier for item in await trash.items()] == [identifier] * kept
+            assert await trash.over() == [identifier] * (not kept)
+
+    async def test_time_stands_still_for_whoever_destroys_them(self, storage: Storage) -> None:
+        later = iter([NOW, NOW + timedelta(seconds=5)])
+        trash = Trash(storage, timedelta(0), lambda: next(later)).at_this_moment()
+        await storage.put(layout.tag_current("a", "v1"), str(BLOB).encode())
+        after = Trash(storage, WEEK, lambda: NOW + timedelta(seconds=1))
+        await after.removal("a").add(layout.tag("a", "v1"))
+        assert len(await trash.items()) == 1
+        assert not await trash.over()
+
+    async def test_what_removed_tags_ever_pointed_to(self, storage: Storage) -> None:
+        other = Digest.of(b"another")
+        tags = Tags(storage, Trash(storage, WEEK, now))
+        for digest in (other, BLOB):
+            await tags.move("a", "v1", digest)
+        await tags.move("b", "v1", other)
+        await tags.delete("a", "v1")
+        assert await Trash(storage, WEEK, now).left() == {("a", other), ("a", BLOB)}
+
+    async def test_a_destroyed_one_is_gone(self, storage: Storage) -> None:
+        identifier = await self.removed(storage)
+        trash = Trash(storage, WEEK, now)
+        await trash.destroy(identifier)
+        assert not await trash.items()
+        with pytest.raises(PathUnknownError):
+            await trash.destroy(identifier)
+
+    @pytest.mark.parametrize(
+        "identifier",
+        [
+            "",
+            ".",
+            "..",
+            "../blobs",
+            "20260131T120000Z-1234567",
+            "20260131T120000Z-123456789",
+            "20260131T120000Z-1234567g",
+            "20261331T120000Z-12345678",
+            "20260131T120000Z-12345678/a",
+            "20260131T120000Z-12345678\n",
+            "\u0662\u0660\u0662\u06660131T120000Z-12345678",
+        ],
+    )
+    async def test_what_is_no_items_name_is_never_touched(
+        self, storage: Storage, identifier: str
+    ) -> None:
+        await self.removed(storage)
+        if "/" not in identifier:
+            await storage.put(f"{layout.trash_items()}/{identifier or 'other'}/a/x", b"x")
+        trash = Trash(storage, WEEK, now)
+        with pytest.raises(PathUnknownError):
+            await trash.destroy(identifier)
+        assert await trash.item(identifier) is None
+        assert len(await trash.items()) == 1
+
+    async def test_what_is_no_repository_in_an_item_is_passed_over(self, storage: Storage) -> None:
+        identifier = await self.removed(storage)
+        await storage.put(f"{layout.trash_item(identifier)}/lost+found/x", b"x")
+        assert [item.name for item in await Trash(storage, WEEK, now).items()] == ["a"]
+
+    async def test_on_a_full_disk_what_is_deleted_is_gone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Deleting makes room; there is none for the directories of the trash."""
+        storage = FilesystemStorage(tmp_path)
+        await storage.put(layout.tag_current("a", "v1"), str(BLOB).encode())
+        makedirs = os.makedirs
+
+        def full(path: str, *arguments: bool, **options: bool) -> None:
+            if "/trash/" in path:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            makedirs(path, *arguments, **options)
+
+        monkeypatch.setattr(os, "makedirs", full)
+        await Trash(storage, WEEK).removal("a").add(layout.tag("a", "v1"))
+        assert not await storage.exists(layout.tag("a", "v1"))
+        assert not await Trash(storage, WEEK).items()
+
+    async def removed(self, storage: Storage) -> str:
+        """Remove a tag; return the name of the item."""
+        await storage.put(layout.tag_current("a", "v1"), str(BLOB).encode())
+        await Trash(storage, WEEK, now).removal("a").add(layout.tag("a", "v1"))
+        (item,) = await Trash(storage, WEEK, now).items()
+        return item.identifier
+
+
+async def test_blobs_that_are_taken_together(trash: Trash) -> None:
+    absent = Digest.of(b"absent")
+    results = await trash.take_all([BLOB, absent])
+    assert results[BLOB] is None
+    assert isinstance(results[absent], PathUnknownError)
+    assert await trash.blobs() == [BLOB]
+    assert await trash.size(BLOB) == len(b"a blob")
+
+
+async def test_how_long_a_blob_has_been_there(trash: Trash) -> None:
+    await trash.take(BLOB)
+    assert await trash.is_older(BLOB, timedelta(0))
+    assert not await trash.is_older(BLOB, timedelta(hours=1))
+    assert not await trash.is_older(Digest.of(b"absent"), timedelta(microseconds=1))
