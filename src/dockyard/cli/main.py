@@ -18,6 +18,8 @@ from typing_extensions import override
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "check-config": "dockyard.cli.check_config:check_config",
+        "du": "dockyard.cli.du:du",
+        "explain": "dockyard.cli.explain:explain",
         "garbage-collect": "dockyard.cli.garbage_collect:garbage_collect",
         "repository": "dockyard.cli.repository:repository",
         "serve": "dockyard.cli.serve:serve",
