@@ -1,14 +1,14 @@
 """What the commands share that look at a storage: configuration, failures, doubts, sizes."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 import click
 
-from dockyard.config import ConfigurationError, Settings, load
+from dockyard.cli.opening import read_settings
+from dockyard.config import Settings
 from dockyard.errors import RegistryError
 
 
@@ -23,10 +23,7 @@ def look(config: Path | None, question: Callable[[Settings], Awaitable[T]]) -> T
     Raises:
         click.ClickException: the configuration can't be used, or there is no answer.
     """
-    try:
-        settings = load(config, os.environ).settings
-    except ConfigurationError as error:
-        raise click.ClickException(f"configuration error: {error}") from error
+    settings = read_settings(config)
 
     async def ask() -> T:
         return await question(settings)

@@ -1,19 +1,13 @@
 """What commands look up on a storage, and never change, beside a server or without one."""
 
-from uuid import uuid4
-
 from dockyard.clock import utc_now
-from dockyard.config import FilesystemSettings, Settings
+from dockyard.config import Settings
 from dockyard.core.explanation import Explanation, Inquiry
 from dockyard.core.leases import Leases
 from dockyard.core.usage import Survey, Usage
-from dockyard.errors import StorageError
 from dockyard.oci.digest import Digest
-from dockyard.server.build import open_storage
-from dockyard.server.release import release
-from dockyard.storage import layout
+from dockyard.server.maintenance import prepare, require_tree
 from dockyard.storage.interface import Storage
-from dockyard.telemetry import configure
 
 
 async def survey(settings: Settings, name: str | None) -> Usage:
@@ -37,14 +31,6 @@ async def inquire(settings: Settings, digest: Digest) -> Explanation:
 
 
 async def _open(settings: Settings) -> Storage:
-    configure(settings.log, constants={"instance.id": str(uuid4()), "version": release()})
-    storage = open_storage(settings)
-    if await storage.exists(layout.REPOSITORIES):
-        return storage
-    driver = settings.storage.driver
-    if isinstance(driver, FilesystemSettings):
-        raise StorageError(
-            f"nothing at {driver.rootdirectory}/{layout.REPOSITORIES}: nothing was ever pushed to "
-            "storage.filesystem.rootdirectory, or the registry's is another"
-        )
-    raise StorageError("what is in the memory of a server can't be looked at from outside")
+    storage = prepare(settings)
+    await require_tree(settings, storage)
+    return storage

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
-from dockyard.core.collector import Collected, Collector
+from dockyard.core.collector import Collected, Collector, Plan
 from dockyard.core.leases import Leases
 from dockyard.core.manifests import ManifestPush
 from dockyard.core.trash import Trash
@@ -47,7 +47,7 @@ class Tree:
 
     async def destroy_manifest(self, name: str, digest: Digest) -> None:
         """Remove a manifest and its tags, without a trash."""
-        await self.services.tags.untag(name, digest)
+        await self.services.tags.untag(name, digest, Trash(self.storage).removal(name))
         await self.storage.delete(layout.revision(name, digest))
 
     async def remove(self, name: str) -> None:
@@ -59,7 +59,7 @@ class Tree:
     async def collect(self, *, untagged: bool = False) -> Collected:
         leases = Leases(self.storage)
         collector = Collector(self.storage, self.services.manifests, leases, Trash(self.storage))
-        return await collector.run(Silent(), dry_run=False, delete_untagged=untagged)
+        return await collector.run(Silent(), Plan(delete_untagged=untagged))
 
     async def forget_leases(self) -> None:
         await Leases(self.storage, timedelta(hours=-1)).sweep()
