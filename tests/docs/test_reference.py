@@ -87,6 +87,7 @@ def path_of(function: Callable[..., str]) -> str:
         "algorithm": "<algorithm>",
         "entry": "<name>",
         "item": "<item>",
+        "path": "<path>",
         "digest": Digest("<algorithm>", "##hex##"),
     }
     arguments = [placeholders[name] for name in inspect.signature(function).parameters]

@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "check-config": "dockyard.cli.check_config:check_config",
         "du": "dockyard.cli.du:du",
         "explain": "dockyard.cli.explain:explain",
+        "fsck": "dockyard.cli.fsck:fsck",
         "garbage-collect": "dockyard.cli.garbage_collect:garbage_collect",
         "repository": "dockyard.cli.repository:repository",
         "serve": "dockyard.cli.serve:serve",

@@ -60,7 +60,7 @@ class Blobs:
             raise BlobUnknownError(str(digest)) from error
         except LinkDamagedError as error:
             raise BlobUnknownError(str(digest), damage="its link is damaged") from error
-        damage = _damage(reader, target)
+        damage = damage_of(reader, target)
         if damage is not None:
             reader.close()
             structlog.get_logger().error(
@@ -177,13 +177,13 @@ class Blobs:
             reader = await self._open(digest)
         except PathUnknownError:
             return False
-        damage = _damage(reader, digest)
+        damage = damage_of(reader, digest)
         reader.close()
         return damage is None
 
 
-def _damage(reader: Reader, digest: Digest) -> str | None:
-    """Return what is wrong with a stored blob, as far as its length tells."""
+def damage_of(reader: Reader, digest: Digest) -> str | None:
+    """Return what is wrong with a stored blob, as far as its length tells; `None`: nothing."""
     recorded = reader.recorded_size
     if recorded is not None and recorded != reader.size:
         return f"stored with {reader.size} bytes instead of {recorded}"

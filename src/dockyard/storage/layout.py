@@ -151,3 +151,13 @@ def trash_item_repository(item: str, name: str) -> str:
 def state_database() -> str:
     """Return the path of the state database. Ours."""
     return f"{PRIVATE}/state/state.db"
+
+
+def quarantine(path: str) -> str:
+    """Return where a check of the tree moves what is damaged at `path`. Ours."""
+    return f"{PRIVATE}/quarantine/{path.removeprefix(BASE).lstrip('/')}"
+
+
+def check_progress() -> str:
+    """Return the path of the note how far a check of all bytes has come. Ours."""
+    return f"{PRIVATE}/fsck/progress"

@@ -68,7 +68,7 @@ def test_doubts_are_told_on_standard_error(
         pytest.param("version: [\n", "configuration error: ", id="yaml"),
         pytest.param(
             "version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: ':0'}\n",
-            "what is in the memory of a server can't be looked at",
+            "what is in the memory of a server can't be reached",
             id="inmemory",
         ),
         pytest.param(
