@@ -17,10 +17,10 @@ SPACE := $(EMPTY) $(EMPTY)
 COVERAGE_REPORT = $(BIN)/coverage report --fail-under 99 \
 	--include '$(subst $(SPACE),$(COMMA),$(MEASURED:%=src/dockyard/%/*))'
 
-.PHONY: help serve test test-all bench check format lock clean
+.PHONY: help serve test test-all bench bench-collect check format lock clean
 
 help:  ## List what can be made.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 serve: $(VENV)/.serve  ## Set up, then serve on port $(PORT) with the data in $(DATA).
 	@REGISTRY_HTTP_ADDR=:$(PORT) REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$(DATA) \
@@ -40,6 +40,10 @@ test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
 bench: $(VENV)/.dev  ## Measure beside docker-registry 2.8.2 and distribution 3.1.1.
 	scripts/install-parts --all
 	$(BIN)/python benchmarks/compare.py
+
+bench-collect: $(VENV)/.dev  ## Measure a collection of 20 000 manifests beside both; half an hour.
+	scripts/install-parts --all
+	$(BIN)/python benchmarks/collect.py
 
 check: $(VENV)/.dev  ## Format, lint, types and layers.
 	$(BIN)/ruff format --check $(SOURCES)

@@ -8,7 +8,7 @@ import pytest
 
 from dockyard.clock import utc_now
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
-from dockyard.storage.interface import Reader, Storage
+from dockyard.storage.interface import ObjectTooLargeError, Reader, Storage
 
 
 LARGE = bytes(range(256)) * 4096
@@ -60,6 +60,16 @@ class SmallObjects:
         with pytest.raises(StorageError, match="more than 4 bytes") as caught:
             await storage.get("a", 4)
         assert not isinstance(caught.value, PathUnknownError)
+
+    @pytest.mark.parametrize("size", [65535, 65536, 65537], ids=str)
+    async def test_the_limit_counts_whatever_is_read_at_once(
+        self, storage: Storage, size: int
+    ) -> None:
+        await storage.put("a", LARGE[:size])
+        for limit in (size, size + 1, 4 * size):
+            assert await storage.get("a", limit) == LARGE[:size]
+        with pytest.raises(ObjectTooLargeError):
+            await storage.get("a", size - 1)
 
     async def test_readers_see_the_old_bytes_or_the_new(self, storage: Storage) -> None:
         old, new = b"o" * 100_000, b"n" * 100_000
@@ -259,6 +269,12 @@ class Directories:
         await storage.create("a/growing")
         entries = {entry.name: entry.is_directory for entry in await storage.list("a")}
         assert entries == {"file": False, "directory": True, "growing": False}
+
+    async def test_a_directory_of_any_size_lists_its_names(self, storage: Storage) -> None:
+        names = {f"a/name-of-a-file-that-is-{number:0200}" for number in range(300)}
+        for name in names:
+            await storage.create(name)
+        assert {f"a/{entry.name}" for entry in await storage.list("a")} == names
 
     async def test_deleting_an_object(self, storage: Storage) -> None:
         await storage.put("a/b", b"")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from dockyard.oci.manifest import (
     SCHEMA1_REMEDY,
     SIZE_LIMIT,
     Descriptor,
+    Manifest,
     declared_type,
     inferred_type,
     parse,
+    parse_stored,
 )
 
 
@@ -413,3 +416,24 @@ def test_bytes_of_any_kind_fail_only_as_stated(raw: bytes, content_type: str) ->
     except ManifestInvalidError:
         return
     assert mediatype.is_media_type(manifest.media_type)
+
+
+@given(st.sampled_from([IMAGE, INDEX, {}]), st.dictionaries(FIELDS, JSON), st.none() | st.binary())
+def test_what_is_stored_is_read_once_and_the_same(
+    body: dict[str, Any], changes: dict[str, Any], raw: bytes | None
+) -> None:
+    raw = content(body | changes) if raw is None else raw
+
+    def in_two_steps() -> Manifest | None:
+        declared = declared_type(raw)
+        return parse(raw, declared) if declared else None
+
+    assert outcome(lambda: parse_stored(raw)) == outcome(in_two_steps)
+
+
+def outcome(read: Callable[[], Manifest | None]) -> Manifest | str | None:
+    """Return what `read` returns, or the message with which it fails."""
+    try:
+        return read()
+    except ManifestInvalidError as error:
+        return str(error)
