@@ -42,10 +42,17 @@ class Trees:
         with self.source, RegistryClient(self.source.address) as client:
             push(client)
 
-    def copy(self, who: str) -> RegistryUnderTest:
-        """Return a registry, not started, of `who` on a new copy of the tree."""
+    def copy(self, who: str, grace: str = "0s") -> RegistryUnderTest:
+        """Return a registry, not started, of `who` on a new copy of the tree.
+
+        Without a grace period, since the tree has just been made.
+        """
         self._copies += 1
-        made = RegistryUnderTest(self._folder / f"{who}-{self._copies}", program=self.programs[who])
+        made = RegistryUnderTest(
+            self._folder / f"{who}-{self._copies}",
+            program=self.programs[who],
+            settings={"storage": {"maintenance": {"gc": {"grace": grace}}}},
+        )
         shutil.copytree(self.source.root, made.root, dirs_exist_ok=True)
         return made
 
@@ -246,6 +253,18 @@ def test_a_second_collection_finds_nothing(trees: Trees) -> None:
     said = run(trees.programs["new"], "garbage-collect", new.config)
     assert eligible(said) == []
     assert files(new) == before
+
+
+def test_what_may_be_a_platform_of_an_index_on_its_way_is_kept_for_the_grace_period(
+    trees: Trees,
+) -> None:
+    """Unlike distribution, which then refuses the index that a client pushes next."""
+    trees.fill(push_tags)
+    server = trees.copy("new", grace="1h")
+    done = attempt(trees.programs["new"], "garbage-collect", "-m", server.config)
+    assert done.returncode == 0, done.stderr
+    assert digests_of(NEVER_TAGGED) <= blobs(server)
+    assert OVERWRITTEN.digest not in blobs(server)
 
 
 class TestFaultsOfDistribution:

@@ -58,6 +58,7 @@ def test_a_collection_leaves_what_the_maker_says(
     server: RegistryUnderTest, made: Made, new_program: str, flags: tuple[str, ...]
 ) -> None:
     assert made.kept_tagged < made.kept < made.blobs == blobs(server)
+    server.configure({"storage": {"maintenance": {"gc": {"grace": "0s"}}}})  # it is just made
     run(new_program, "garbage-collect", *flags, server.config)
     assert blobs(server) == (made.kept_tagged if flags else made.kept)
 
