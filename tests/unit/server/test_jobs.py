@@ -57,17 +57,17 @@ class Workers:
         self._log = log
         self.running: list[asyncio.Task[None]] = []
 
-    def start(self) -> "asyncio.Task[None]":
-        """Start one more worker."""
+    def start(self) -> int:
+        """Start one more worker; return its number."""
         storage, state = FilesystemStorage(self.root), open_state(self.settings)
         job = Collecting(self.settings, storage, state, self.watch)
         task = asyncio.create_task(job.run())
         self.running.append(task)
-        return task
+        return len(self.running) - 1
 
-    async def stop(self, *tasks: "asyncio.Task[None]") -> None:
-        """Stop workers."""
-        for task in tasks:
+    async def stop(self, *numbers: int) -> None:
+        """Stop workers, or all of them."""
+        for task in [self.running[number] for number in numbers] or [*self.running]:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -114,7 +114,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWorkers:
             try:
                 yield workers
             finally:
-                await workers.stop(*workers.running)
+                await workers.stop()
 
     return made
 
