@@ -45,7 +45,11 @@ class Trees:
     def copy(self, who: str) -> RegistryUnderTest:
         """Return a registry, not started, of `who` on a new copy of the tree."""
         self._copies += 1
-        made = RegistryUnderTest(self._folder / f"{who}-{self._copies}", program=self.programs[who])
+        # What was pushed a moment ago goes too, as it does with distribution, which has no grace.
+        settings = {"storage": {"maintenance": {"gc": {"grace": "0s"}}}} if who == "new" else {}
+        made = RegistryUnderTest(
+            self._folder / f"{who}-{self._copies}", program=self.programs[who], settings=settings
+        )
         shutil.copytree(self.source.root, made.root, dirs_exist_ok=True)
         return made
 
