@@ -185,10 +185,7 @@ class Removals:
             item = await self._trash.item(identifier)  # all of it: whoever removes holds the lock
             if item is None:
                 raise ItemUnknownError(identifier)
-            for digest in item.blobs:
-                target = layout.layer_link(name, digest).removesuffix("/link")
-                place = f"{item.directory}/_layers/{digest.algorithm}/{digest.hex}"
-                await self._move_unless_there(place, target)
+            await self._restore_links(name, item.blobs, [item])
             wanted = dict.fromkeys(item.manifests)
             for pointed in item.tags.values():
                 if pointed is not None and not await self._manifests.exists(name, pointed):
@@ -225,9 +222,10 @@ class Removals:
             fresh = [each for each in sorted(needed.intersection(places)) if each not in standing]
             fresh = [each for each in fresh if each not in restored.incomplete]
             standing |= dict.fromkeys(fresh)
-            if not fresh and not lacking:
+            linked = await self._restore_links(name, needed, items)
+            if not lacking:
                 break
-            if not fresh:
+            if not fresh and not linked:
                 for digest, error in lacking.items():
                     restored.incomplete[digest] = str(error)
                     del standing[digest]
@@ -236,6 +234,19 @@ class Removals:
                         moved.remove(digest)
         restored.manifests += standing
         await self._discard_emptied(item for item in items if item.manifests.keys() & {*moved})
+
+    async def _restore_links(
+        self, name: str, digests: Collection[Digest], items: Iterable[Item]
+    ) -> bool:
+        """Move links to those of `digests` back that `items` have; return whether any was."""
+        moved = False
+        for item in items:
+            for digest in item.blobs:
+                if digest in digests:
+                    place = f"{item.directory}/_layers/{digest.algorithm}/{digest.hex}"
+                    target = layout.layer_link(name, digest).removesuffix("/link")
+                    moved = await self._move_unless_there(place, target) or moved
+        return moved
 
     async def _lacking(self, name: str, digests: Collection[Digest]) -> dict[Digest, RegistryError]:
         """Return the manifests that can't be served whole, with what is wrong."""

@@ -1,6 +1,6 @@
 """What a collection does with what is in the trash, and what it spares for a time."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -184,6 +184,59 @@ class TestRemovedMeanwhile:
         storage.before = (layout.trash_blobs("").rstrip("/"), restore)
         await tree.collect(untagged=True)
         await tree.services.manifests.references("a", digest(ONE))
+
+
+class TestTroubleWithBlobs:
+    """What can't be looked at or moved stays, is told of, and stops nobody."""
+
+    async def test_a_blob_that_cannot_be_moved(self) -> None:
+        storage = _Undeletable()
+        tree = Tree(storage, WEEK)
+        await tree.push("a", ONE, "v1")
+        await tree.delete("a", ONE)
+        stays = layout.blob(digest(ONE))
+        storage.kept.add(stays)
+        result = await tree.collect(keep=ZERO)
+        assert list(result.doubts) == [stays]
+        assert await tree.blobs() == {ONE.digest}
+        assert {str(each) for each in result.destroyed} == digests_of(ONE) - {ONE.digest}
+
+    async def test_one_that_was_destroyed_by_hand_meanwhile(self) -> None:
+        storage = _Interrupted()
+        tree = Tree(storage, WEEK)
+        await tree.push("a", ONE, "v1")
+        await tree.delete("a", ONE)
+
+        async def destroy() -> None:
+            await storage.delete(layout.blob(digest(ONE)))
+
+        storage.before = (f"{layout.PRIVATE}/leases/sha256", destroy)
+        result = await tree.collect(keep=ZERO)
+        assert not result.doubts
+        assert not await tree.blobs()
+
+    async def test_manifests_that_cannot_be_moved_stay_with_all_they_need(self) -> None:
+        storage = _Undeletable()
+        tree = Tree(storage, WEEK)
+        await tree.push("a", ONE)
+        storage.kept.add(layout.revision("a", digest(ONE)))
+        for keep in (WEEK, ZERO):
+            result = await tree.collect(untagged=True, keep=keep)
+            assert list(result.doubts) == [layout.manifests("a")]
+            assert not result.manifests
+            assert await tree.blobs() == digests_of(ONE)
+
+    async def test_links_that_cannot_be_removed(self) -> None:
+        storage = _Undeletable()
+        tree = Tree(storage, WEEK)
+        await tree.push("a", ONE, "v1")
+        await tree.delete("a", ONE)
+        link = layout.layer_link("a", Digest.parse(ONE.blobs[0].digest)).removesuffix("/link")
+        storage.kept.add(link)
+        result = await tree.collect(keep=ZERO)
+        assert not result.links
+        assert not await tree.blobs()
+        assert await storage.exists(link)
 
 
 class TestDelay:
@@ -428,7 +481,7 @@ class _Interrupted(InMemoryStorage):
 
 
 class _Undeletable(InMemoryStorage):
-    """A storage of which some paths can't be deleted."""
+    """A storage of which some paths can't be deleted or moved."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -439,3 +492,17 @@ class _Undeletable(InMemoryStorage):
         if path in self.kept:
             raise StorageError(f"{path}: Input/output error")
         await super().delete(path)
+
+    @override
+    async def move(self, source: str, target: str) -> None:
+        if source in self.kept:
+            raise StorageError(f"{source}: Input/output error")
+        await super().move(source, target)
+
+    @override
+    async def move_all(self, moves: Sequence[tuple[str, str]]) -> Mapping[str, StorageError | None]:
+        failed = {path: StorageError(path) for path, _ in moves if path in self.kept}
+        return {
+            **await super().move_all([each for each in moves if each[0] not in failed]),
+            **failed,
+        }

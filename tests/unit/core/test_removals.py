@@ -243,6 +243,25 @@ class TestRepositories:
         with pytest.raises(ItemUnknownError):
             await tree.removals.destroy(item)
 
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    async def test_what_was_removed_before_it_comes_back_in_either_order(
+        self, tree: Tree, order: tuple[int, int]
+    ) -> None:
+        """The links to the blobs of the one that was deleted first went with the repository."""
+        await tree.push("a", ONE, "v1")
+        await tree.push("a", TWO, "v2")
+        await tree.delete("a", ONE)
+        tree.watch.ahead = timedelta(seconds=1)
+        await tree.removals.remove_repository("a")
+        found = await tree.items()
+        for number in order:
+            restored = await tree.removals.restore(found[number].identifier)
+            assert not restored.incomplete
+        for top, tag in ((ONE, "v1"), (TWO, "v2")):
+            assert await points_to(tree, "a", tag) == top.digest
+            await tree.services.manifests.references("a", digest(top))
+        assert not await tree.items()
+
 
 class TestHistory:
     async def test_the_newest_first_with_where_each_is(self, tree: Tree) -> None:
