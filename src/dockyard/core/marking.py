@@ -102,7 +102,11 @@ class Marking:
                 if manifest is None:  # in doubt, or restored since it was listed
                     self.marks.blobs.update(item.blobs)
                     continue
-                self.marks.blobs.update(references(manifest))
+                for needed in references(manifest):
+                    self.marks.blobs.add(needed)
+                    if needed.algorithm != "sha256":
+                        await self._keep_alias(item.name, needed, item.directory)
+                        await self._keep_alias(item.name, needed)
                 self._kept_removed.add((item.identifier, digest))
             if not item.manifests:
                 self.marks.blobs.update(item.blobs)
@@ -207,14 +211,16 @@ class Marking:
                 await self._keep_alias(name, digest_needed)
         return True
 
-    async def _keep_alias(self, name: str, digest: Digest) -> None:
+    async def _keep_alias(self, name: str, digest: Digest, directory: str | None = None) -> None:
         """Mark what a link of distribution points to: it stores all content by sha256."""
+        link = layout.layer_link(name, digest)
+        path = link if directory is None else directory + link.removeprefix(layout.repository(name))
         try:
-            target = await read_link(self._storage, layout.layer_link(name, digest))
+            target = await read_link(self._storage, path)
         except PathUnknownError:
             return
         except StorageError as error:
-            await self.doubt(name, layout.layer_link(name, digest), error)
+            await self.doubt(name, path, error)
             return
         self.marks.blobs.add(target)
 
