@@ -5,6 +5,7 @@ import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, assert_never
@@ -28,6 +29,7 @@ from dockyard.errors import StorageBusyError, StorageError
 from dockyard.http.app import RegistryApp
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.services import ApiSettings, Services
+from dockyard.server.access import build_entrance
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
 from dockyard.storage.interface import Storage
@@ -120,7 +122,11 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
     """Return the registry `settings` describe."""
     storage = open_storage(settings)
     maintenance = settings.storage.maintenance
-    app = RegistryApp(build_services(settings, storage, clock))
+    entrance = build_entrance(settings, clock)
+    services = replace(
+        build_services(settings, storage, clock), gate=entrance.gate, issuer=entrance.issuer
+    )
+    app = RegistryApp(services)
     wanted = maintenance.uploadpurging.enabled and not maintenance.readonly.enabled
     purging = Purging(storage, maintenance.uploadpurging, clock) if wanted else None
     return Registry(app, storage, purging)

@@ -127,3 +127,8 @@ def trash_blobs(algorithm: str) -> str:
 def trash_blob(digest: Digest) -> str:
     """Return the path of a collected blob that can still be brought back. Ours."""
     return f"{trash_blobs(digest.algorithm)}/{digest.hex}"
+
+
+def keys() -> str:
+    """Return the directory of the keys that our own tokens are signed with. Ours."""
+    return f"{PRIVATE}/keys"
