@@ -4,7 +4,8 @@ import inspect
 
 import pytest
 
-from dockyard.http.routes import EXTENSION, ROUTES, Action, Route
+from dockyard.auth.actions import Action
+from dockyard.http.routes import EXTENSION, ROUTES, TOKEN_ROUTES, Route
 
 
 READS = {Action.BASE, Action.PULL, Action.CATALOG, Action.ADMIN}
@@ -22,6 +23,12 @@ NEEDS = {
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.endpoint} {route.method}")
 def test_a_route_needs_what_its_method_does(route: Route) -> None:
     assert route.needs in NEEDS[route.method]
+
+
+@pytest.mark.parametrize("route", TOKEN_ROUTES, ids=lambda route: f"{route.path} {route.method}")
+def test_only_the_token_service_is_open_and_lies_outside_of_the_api(route: Route) -> None:
+    assert route.needs is Action.OPEN
+    assert route.path.startswith("auth/")
 
 
 def test_the_action_of_a_route_has_no_default() -> None:

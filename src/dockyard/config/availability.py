@@ -53,9 +53,6 @@ def _redis(node: Node) -> bool:
 
 _MISSING: Final = "not available in this version of Dockyard"
 UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
-    ("auth.silly", _given),
-    ("auth.token", _given),
-    ("auth.htpasswd", _given),
     ("http.tls", _set),
     ("http.h2c.enabled", _on),
     ("log.hooks[]", _enabled),

@@ -45,6 +45,13 @@ def settle(root: MappingNode, from_file: Sequence[str]) -> list[Problem]:
     return problems
 
 
+def close(root: MappingNode) -> None:
+    """Make an `access` without content a section without rules: it closes, it isn't left out."""
+    access = root.items.get("access")
+    if access is not None and is_null(access):
+        root.items["access"] = MappingNode({}, access.origin)
+
+
 def kinds(root: MappingNode) -> tuple[str, ...]:
     """Return the kinds of storage given, unknown ones included."""
     storage = root.items.get("storage")

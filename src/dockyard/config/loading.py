@@ -131,6 +131,7 @@ def _settings(text: str, environ: Mapping[str, str]) -> tuple[Settings, list[Fin
     odd, problems = environment.override(root, environ)
     findings += odd
     problems += choices.settle(root, from_file)
+    choices.close(root)
     findings += reading.unknown(root, schema())
     findings += legacy.succeed(root)
     findings += legacy.ignored(root)

@@ -1,5 +1,10 @@
 """The configuration as a whole. An attribute's path is the key's path in the file."""
 
+from typing import Self
+
+from pydantic import model_validator
+
+from dockyard.config.access import AccessSettings
 from dockyard.config.auth import AuthSettings
 from dockyard.config.content import (
     CatalogSettings,
@@ -26,6 +31,7 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     storage: StorageSettings
     auth: AuthSettings = AuthSettings()
+    access: AccessSettings | None = None
     middleware: MiddlewaresSettings = MiddlewaresSettings()
     http: HTTPSettings = HTTPSettings()
     notifications: NotificationsSettings = NotificationsSettings()
@@ -38,3 +44,12 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     reporting: ReportingSettings = ReportingSettings()
     compatibility: CompatibilitySettings = CompatibilitySettings()
+
+    @model_validator(mode="after")
+    def _one_authority(self) -> Self:
+        if self.access is not None and (self.auth.token or self.auth.silly):
+            raise ValueError(
+                "access has rules for users of auth.htpasswd; with auth.token the token's issuer "
+                "decides, with auth.silly nobody does: remove one of the two"
+            )
+        return self

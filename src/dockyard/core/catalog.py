@@ -1,6 +1,6 @@
 """The catalog: which repositories have content."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 
@@ -19,13 +19,15 @@ class Catalog:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    async def page(self, limit: int, last: str) -> tuple[Sequence[str], bool]:
-        """Return up to `limit` names after `last`, and if more follow."""
+    async def page(
+        self, limit: int, last: str, sees: Callable[[str], bool] | None = None
+    ) -> tuple[Sequence[str], bool]:
+        """Return up to `limit` names after `last`, and if more follow; only what `sees` accepts."""
         found: list[str] = []
         if limit == 0:
             return found, False
         async for name in self._walk("", tuple(last.split("/")) if last else ()):
-            if not await self.has_content(name):
+            if (sees is not None and not sees(name)) or not await self.has_content(name):
                 continue
             if len(found) == limit:
                 return found, True

@@ -6,8 +6,10 @@ from urllib.parse import quote
 
 import structlog
 
+from dockyard.auth.actions import Action
 from dockyard.errors import RegistryError, StorageError
 from dockyard.http.failures import MESSAGES, failure_of, render
+from dockyard.http.gates import Gate
 from dockyard.http.messages import (
     ClientGoneError,
     Headers,
@@ -18,7 +20,7 @@ from dockyard.http.messages import (
     Send,
     plain,
 )
-from dockyard.http.routes import ROUTES, Action, Match, Route, Table
+from dockyard.http.routes import ROUTES, TOKEN_ROUTES, Match, Route, Table
 from dockyard.http.services import Services
 from dockyard.telemetry import RequestFacts
 
@@ -37,6 +39,10 @@ class RegistryApp:
     def __init__(self, services: Services, routes: Sequence[Route] = ROUTES) -> None:
         settings = services.settings
         self._services: Final = services
+        self._gate: Final = services.gate
+        self._beside: Final = (
+            {} if services.issuer is None else _by_path(settings.prefix, TOKEN_ROUTES)
+        )
         self._table: Final = Table(routes, withheld=_WRITES if settings.read_only else ())
         self._below: Final = f"{settings.prefix}v2/"
         self._common: Final[Headers] = [_API_VERSION, *_configured(settings.headers)]
@@ -58,6 +64,9 @@ class RegistryApp:
         if path == "/":
             return Response(200, [(b"Cache-Control", b"no-cache")])
         if not path.startswith(self._below):
+            beside = self._beside.get(path)
+            if beside is not None:
+                return await self._handle_beside(beside, scope, receive, facts)
             if f"{path}/" == self._below:
                 return _moved(scope, f"{path}/")
             return plain(404, "404 page not found\n")
@@ -77,8 +86,31 @@ class RegistryApp:
         if route is None:
             return _not_allowed(match, method)
         _note(facts, match.parameters)
+        request = Request(scope, receive, match.parameters)
         try:
-            return await route.handler(self._services, Request(scope, receive, match.parameters))
+            if self._gate is not None:
+                await self._admit(self._gate, request, route, facts)
+            return await route.handler(self._services, request)
+        except RegistryError as error:
+            return _failed(error, facts)
+
+    async def _admit(self, gate: Gate, request: Request, route: Route, facts: RequestFacts) -> None:
+        """Let a request in that may do what its route does: the one place where that is checked."""
+        try:
+            await gate.admit(request, route.needs)
+        finally:
+            if request.asker is not None:
+                facts.user = request.asker.principal.login or None
+
+    async def _handle_beside(
+        self, methods: Mapping[str, Route], scope: Scope, receive: Receive, facts: RequestFacts
+    ) -> Response:
+        """Answer for a route of the token service, which looks itself who asks."""
+        route = methods.get(scope["method"])
+        if route is None:
+            return _not_allowed(Match(methods, {}), scope["method"])
+        try:
+            return await route.handler(self._services, Request(scope, receive, {}))
         except RegistryError as error:
             return _failed(error, facts)
 
@@ -113,6 +145,13 @@ class RegistryApp:
         if self._table.find(other) is None:
             return plain(404, "404 page not found\n")
         return _moved(scope, f"{self._below}{other}")
+
+
+def _by_path(prefix: str, routes: Sequence[Route]) -> Mapping[str, Mapping[str, Route]]:
+    found: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        found.setdefault(f"{prefix}{route.path}", {})[route.method] = route
+    return found
 
 
 def _configured(headers: Mapping[str, Sequence[str]]) -> Headers:

@@ -66,6 +66,20 @@ class Failure:
     says_why: bool = False
 
 
+def _wanted(error: errors.UnauthenticatedError | errors.DeniedError) -> object:
+    """Return what was asked for, as distribution tells it; for the base, a null that is shown."""
+    if not error.wanted:
+        return SHOWN_NULL
+    return [
+        {"Type": kind, "Class": "", "Name": name, "Action": action}
+        for kind, name, action in error.wanted
+    ]
+
+
+SHOWN_NULL: Final = object()
+"""A detail that is null in the answer; `None` leaves it out."""
+
+
 def _reference_detail(error: errors.ManifestUnknownError) -> object:
     return f"unknown {'manifest' if ':' in error.reference else 'tag'}={error.reference}"
 
@@ -118,6 +132,13 @@ FAILURES: Final[Mapping[type[errors.RegistryError], Failure]] = {
     ),
     errors.UnsupportedError: Failure(HTTPStatus.METHOD_NOT_ALLOWED, "UNSUPPORTED"),
     errors.ClassDeniedError: Failure(HTTPStatus.FORBIDDEN, "DENIED", says_why=True),
+    errors.UnauthenticatedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", _wanted),
+    errors.DeniedError: Failure(HTTPStatus.FORBIDDEN, "DENIED", _wanted),
+    errors.LoginRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
+    errors.TokenRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
+    errors.TooManyLoginsError: Failure(
+        HTTPStatus.TOO_MANY_REQUESTS, "TOOMANYREQUESTS", says_why=True
+    ),
     errors.StorageError: Failure(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     errors.StorageFullError: Failure(
         HTTPStatus.INSUFFICIENT_STORAGE,
@@ -150,7 +171,7 @@ def render(error: errors.RegistryError) -> Response:
 def _item(code: str, message: str | None, detail: object) -> dict[str, object]:
     item: dict[str, object] = {"code": code, "message": message or MESSAGES[code]}
     if detail is not None:
-        item["detail"] = detail
+        item["detail"] = None if detail is SHOWN_NULL else detail
     return item
 
 
@@ -167,4 +188,8 @@ def _headers(error: errors.RegistryError) -> Headers:
     headers = [(b"Content-Type", b"application/json")]
     if isinstance(error, errors.OffsetMismatchError):
         headers.append((b"Range", render_progress(error.expected).encode()))
+    if isinstance(error, errors.UnauthenticatedError):
+        headers.append((b"Www-Authenticate", error.challenge.encode("latin-1", "replace")))
+    if isinstance(error, errors.TooManyLoginsError):
+        headers.append((b"Retry-After", str(error.seconds).encode()))
     return headers

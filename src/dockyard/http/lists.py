@@ -26,7 +26,8 @@ async def catalog(services: Services, request: Request) -> Response:
         size = min(CATALOG_PAGE, services.settings.catalog_limit)
     elif size > services.settings.catalog_limit:
         raise PageSizeInvalidError(size)
-    names, more = await services.catalog.page(size, request.query("last") or "")
+    sees = None if request.asker is None else request.asker.sees
+    names, more = await services.catalog.page(size, request.query("last") or "", sees)
     link: list[tuple[str, str]] = []
     if more:
         link = [("last", names[-1]), ("n", str(size))]

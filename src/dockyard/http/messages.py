@@ -4,12 +4,16 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from dockyard.core.blobs import Blob
 from dockyard.errors import InvalidError
 from dockyard.protocol.location import base_url
+
+
+if TYPE_CHECKING:
+    from dockyard.auth.asker import Asker
 
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -41,9 +45,19 @@ class Request:
         method: ``GET`` and so on, in capitals.
         path: decoded, as it came.
         parameters: what the route's placeholders matched.
+        asker: who asks, once that is known; `None` where everybody may everything.
     """
 
-    __slots__ = ("_headers", "_query", "_receive", "_scope", "method", "parameters", "path")
+    __slots__ = (
+        "_headers",
+        "_query",
+        "_receive",
+        "_scope",
+        "asker",
+        "method",
+        "parameters",
+        "path",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, parameters: Mapping[str, str]) -> None:
         self._scope: Final = scope
@@ -53,6 +67,7 @@ class Request:
         self.method: Final[str] = scope["method"]
         self.path: Final[str] = scope["path"]
         self.parameters: Final = parameters
+        self.asker: Asker | None = None
 
     def header(self, name: str) -> str | None:
         """Return the first header called `name`, or `None`."""
@@ -108,6 +123,12 @@ class Request:
         peer = self._scope.get("client") or ("",)
         address = self.header("x-forwarded-for") or self.header("x-real-ip") or peer[0]
         return f"{address.split(',', 1)[0].strip()} {self.header('user-agent') or ''}"
+
+    @property
+    def address(self) -> str:
+        """The address of the peer, as the connection says; empty on a unix socket."""
+        peer = self._scope.get("client")
+        return str(peer[0]) if peer else ""
 
     @property
     def base_url(self) -> str:

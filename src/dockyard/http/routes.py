@@ -5,24 +5,13 @@ Access is a column of the table: it has no default, so a route without it does n
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final, TypeAlias
 
-from dockyard.http import administration, blobs, lists, manifests, uploads
+from dockyard.auth.actions import Action
+from dockyard.http import administration, blobs, lists, manifests, tokens, uploads
 from dockyard.http.messages import Request, Response
 from dockyard.http.services import Services
 from dockyard.oci.reference import is_name, is_tag
-
-
-class Action(Enum):
-    """What a request does to what it names. Source: distribution, handlers/app.go."""
-
-    BASE = "base"
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
-    CATALOG = "catalog"
-    ADMIN = "admin"
 
 
 Handler: TypeAlias = Callable[[Services, Request], Awaitable[Response]]
@@ -93,6 +82,14 @@ ROUTES: Final[Sequence[Route]] = (
     Route("restore", "POST", f"{_TRASH}/{{item}}", administration.restore, needs=Action.ADMIN),
     Route("destroy", "DELETE", f"{_TRASH}/{{item}}", administration.destroy, needs=Action.ADMIN),
 )
+
+TOKEN_ROUTES: Final[Sequence[Route]] = (
+    Route("token", "GET", "auth/token", tokens.get, needs=Action.OPEN),
+    Route("token", "POST", "auth/token", tokens.post, needs=Action.OPEN),
+    Route("keys", "GET", "auth/jwks", tokens.keys, needs=Action.OPEN),
+)
+"""The routes of the token service; they are there while it is on. They look after themselves who
+asks, and are open to everybody: that is what they are for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dockyard.auth.issuer import Issuer
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
 from dockyard.core.manifests import Manifests
@@ -11,6 +12,7 @@ from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
 from dockyard.core.tags import Tags
 from dockyard.core.uploads import Uploads
+from dockyard.http.gates import Gate
 from dockyard.http.messages import Request
 
 
@@ -41,7 +43,12 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The use cases behind the API, and how it is set up."""
+    """The use cases behind the API, and how it is set up.
+
+    Attributes:
+        gate: looks who asks, before anything is done; `None` where everybody may everything.
+        issuer: the token service, where there is one.
+    """
 
     settings: ApiSettings
     blobs: Blobs
@@ -52,6 +59,8 @@ class Services:
     catalog: Catalog
     removals: Removals
     pulls: Pulls
+    gate: Gate | None = None
+    issuer: Issuer | None = None
 
     def location(self, request: Request, path: str) -> bytes:
         """Return the ``Location`` of `path`, which begins below the prefix, without a slash."""

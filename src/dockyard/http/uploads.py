@@ -1,5 +1,6 @@
 """Uploads: end-4 (POST), end-5 (PATCH), end-6 (PUT), end-11, end-13 (GET), end-14 (DELETE)."""
 
+from dockyard.auth.actions import Action
 from dockyard.core.uploads import Upload
 from dockyard.errors import DigestMissingError, SizeMismatchError, UploadUnknownError
 from dockyard.http.messages import Headers, Request, Response
@@ -21,7 +22,7 @@ async def begin(services: Services, request: Request) -> Response:
     if mount is not None:
         digest = Digest.parse(mount)
         source = request.query("from")
-        if (source is None or is_name(source)) and await services.blobs.mount(
+        if _may_mount(request, source) and await services.blobs.mount(
             name, digest, source, request.client
         ):
             return _created(services, request, name, digest)
@@ -67,6 +68,18 @@ async def cancel(services: Services, request: Request) -> Response:
     upload, _ = _upload(request)
     await services.uploads.cancel(upload)
     return Response(204)
+
+
+def _may_mount(request: Request, source: str | None) -> bool:
+    """Return whether a blob may be taken from `source`, or from anywhere if that is `None`.
+
+    Where it may not, the mount becomes an upload: what is in a repository that the client can't
+    pull from, it does not learn.
+    """
+    asker = request.asker
+    if source is None:
+        return asker is None or asker.may_everything
+    return is_name(source) and (asker is None or asker.may(Action.PULL, source))
 
 
 def _upload(request: Request) -> tuple[Upload, int | None]:

@@ -2,12 +2,14 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from dockyard.clock import Clock, utc_now
 from dockyard.config.settings import Settings
 from dockyard.http.app import RegistryApp
 from dockyard.http.messages import Receive, Scope, Send
+from dockyard.server.access import build_entrance
 from dockyard.server.jobs import Background, Collecting, Jobs, NotingPulls, Purging
 from dockyard.server.use_cases import build_services, open_state, open_storage
 
@@ -43,7 +45,12 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
     """Return the registry `settings` describe."""
     storage = open_storage(settings)
     state = open_state(settings)
-    services = build_services(settings, storage, clock, state)
+    entrance = build_entrance(settings, clock)
+    services = replace(
+        build_services(settings, storage, clock, state),
+        gate=entrance.gate,
+        issuer=entrance.issuer,
+    )
     maintenance = settings.storage.maintenance
     jobs: list[Background] = []
     if not maintenance.readonly.enabled:

@@ -161,3 +161,8 @@ def quarantine(path: str) -> str:
 def check_progress() -> str:
     """Return the path of the note how far a check of all bytes has come. Ours."""
     return f"{PRIVATE}/fsck/progress"
+
+
+def keys() -> str:
+    """Return the directory of the keys that our own tokens are signed with. Ours."""
+    return f"{PRIVATE}/keys"

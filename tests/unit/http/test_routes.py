@@ -1,7 +1,8 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from dockyard.http.routes import ROUTES, Action, Table
+from dockyard.auth.actions import Action
+from dockyard.http.routes import ROUTES, Table
 
 
 UUID = "0190a5b2-0000-7000-8000-000000000000"

@@ -1,0 +1,139 @@
+"""Tells whether a password is right, at a bounded cost.
+
+bcrypt is slow on purpose. So passwords are hashed in one thread of their own, at a low priority:
+neither the event loop nor the threads of the disk notice. Its queue is bounded, and of it one
+address gets a part only. A password that was right is remembered for `REMEMBERED_SECONDS`, not
+itself but a keyed hash of it; a wrong one never is.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final
+
+from dockyard.auth.accounts import Account, Accounts
+from dockyard.auth.htpasswd import matches
+from dockyard.auth.principal import Principal
+from dockyard.auth.throttle import Throttle
+from dockyard.errors import LoginRefusedError, TooManyLoginsError
+
+
+REMEMBERED_SECONDS: Final = 60.0
+"""How long a password that was right is taken without hashing it again."""
+
+REMEMBERED_LOGINS: Final = 4096
+"""Logins that are remembered, under 1 MB; the one longest unused is forgotten."""
+
+QUEUE: Final = 64
+"""Passwords that wait to be hashed, about four seconds of work; more are turned away."""
+
+QUEUE_OF_ADDRESS: Final = 8
+"""Of these, those that came from one address: it can't keep the others out."""
+
+BUSY_SECONDS: Final = 2.0
+"""When who is turned away should try again."""
+
+NICENESS: Final = 10
+"""How much the thread that hashes stands back for those that serve."""
+
+
+class Logins:
+    """Checks passwords of accounts; one for each worker."""
+
+    def __init__(self, accounts: Accounts, clock: Callable[[], float] = time.monotonic) -> None:
+        self._accounts: Final = accounts
+        self._clock: Final = clock
+        self._throttle: Final = Throttle(clock)
+        self._key: Final = secrets.token_bytes(32)
+        self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
+        self._waiting: Final[Counter[str]] = Counter()
+        self._thread: Final = ThreadPoolExecutor(
+            1, thread_name_prefix="passwords", initializer=_stand_back
+        )
+
+    def find(self, login: str) -> Account | None:
+        """Return the account that logs in as `login`, without asking for a password."""
+        return self._accounts.find(login)
+
+    async def check(self, login: str, password: str, address: str) -> Principal:
+        """Return who logs in as `login`.
+
+        Args:
+            login: the name given.
+            password: the password given.
+            address: where the request comes from, as the connection says.
+
+        Raises:
+            LoginRefusedError: no such account, or another password; which one is not told.
+            TooManyLoginsError: too many failed, or too many are being checked.
+            StorageError: the accounts can't be read.
+        """
+        account = self._accounts.find(login)
+        mark = self._mark(login, password, account)
+        if account is not None and self._is_remembered(mark):
+            return account.principal
+        delay = self._throttle.delay(address, login)
+        if delay > 0:
+            raise TooManyLoginsError(delay)
+        hashed = None if account is None else account.hashed
+        if not await self._matches(password, hashed, address) or account is None:
+            self._throttle.failed(address, login)
+            raise LoginRefusedError(login)
+        self._throttle.succeeded(address, login)
+        self._remember(mark)
+        return account.principal
+
+    async def _matches(self, password: str, hashed: str | None, address: str) -> bool:
+        if self._waiting[address] >= QUEUE_OF_ADDRESS or self._waiting.total() >= QUEUE:
+            raise TooManyLoginsError(BUSY_SECONDS)
+        work = asyncio.get_running_loop().run_in_executor(self._thread, matches, password, hashed)
+        self._waiting[address] += 1
+        # Counted until the thread is done with it, even if who asked is gone.
+        work.add_done_callback(lambda _: self._leave(address))
+        return await asyncio.shield(work)
+
+    def _leave(self, address: str) -> None:
+        self._waiting[address] -= 1
+        if not self._waiting[address]:
+            del self._waiting[address]
+
+    def _mark(self, login: str, password: str, account: Account | None) -> bytes:
+        """Return what a login is remembered by: another password or another hash is another."""
+        mark = hashlib.blake2b(key=self._key)
+        for part in (login, password, "" if account is None else account.hashed):
+            content = part.encode("utf-8", "surrogateescape")
+            mark.update(len(content).to_bytes(8, "big") + content)
+        return mark.digest()
+
+    def _is_remembered(self, mark: bytes) -> bool:
+        until = self._right.get(mark)
+        if until is None:
+            return False
+        if until <= self._clock():
+            del self._right[mark]
+            return False
+        self._right.move_to_end(mark)
+        return True
+
+    def _remember(self, mark: bytes) -> None:
+        self._right[mark] = self._clock() + REMEMBERED_SECONDS
+        while len(self._right) > REMEMBERED_LOGINS:
+            self._right.popitem(last=False)
+
+
+def fingerprint(account: Account) -> str:
+    """Return what tells whether an account's secret is still the same, without telling it."""
+    return hmac.new(b"dockyard account", account.hashed.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _stand_back() -> None:
+    with suppress(OSError):  # a sandbox may forbid it; then it is as urgent as the others
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -1,0 +1,50 @@
+"""Who is asking."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+ROBOT_PREFIX: Final = "robot$"
+"""What the name of a robot account begins with where it logs in: no person is called so."""
+
+
+class Kind(Enum):
+    """What sort of somebody a principal is."""
+
+    ANONYMOUS = "anonymous"
+    USER = "user"
+    ROBOT = "robot"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody whose identity is proved, or `ANONYMOUS`.
+
+    Attributes:
+        kind: what sort of somebody.
+        name: a user's name, or a robot's without its prefix; empty for `ANONYMOUS`.
+        groups: the groups they belong to.
+    """
+
+    kind: Kind
+    name: str = ""
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether nobody proved who they are."""
+        return self.kind is Kind.ANONYMOUS
+
+    @property
+    def login(self) -> str:
+        """The name they log in with; empty for `ANONYMOUS`."""
+        return f"{ROBOT_PREFIX}{self.name}" if self.kind is Kind.ROBOT else self.name
+
+
+ANONYMOUS: Final = Principal(Kind.ANONYMOUS)
+
+
+def user(name: str, groups: frozenset[str] = frozenset()) -> Principal:
+    """Return the user called `name`."""
+    return Principal(Kind.USER, name, groups)

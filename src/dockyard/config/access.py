@@ -1,0 +1,132 @@
+"""Settings of who may do what: users, groups, robots, rules, and the tokens they get."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Final, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
+
+from dockyard.config.scalars import (
+    Flag,
+    OptionalText,
+    Period,
+    SecretText,
+    Text,
+    to_text_or_none,
+)
+from dockyard.config.section import Section
+
+
+ACTIONS: Final = ("pull", "push", "delete", "catalog", "admin", "*")
+"""What a rule can be about; ``*`` is all of them."""
+
+_WHO: Final = re.compile(r"anonymous|authenticated|(?:user|group|robot):[^\s:]+")
+_COMPONENT: Final = re.compile(r"\*\*|(?!.*\*\*)[a-zA-Z0-9._*-]+")
+_BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|1[0-7])\$[./A-Za-z0-9]{53}")
+_PATTERN_LIMIT: Final = 255
+_DEEP_LIMIT: Final = 3
+_SHORTEST: Final = timedelta(minutes=1)
+_LONGEST: Final = timedelta(hours=1)
+
+
+def _pattern(value: str) -> str:
+    components = value.split("/")
+    if not all(_COMPONENT.fullmatch(component) for component in components):
+        raise ValueError(
+            "must be a repository's name, in which * stands for a part of a component and ** for "
+            "whole ones"
+        )
+    if len(value) > _PATTERN_LIMIT or components.count("**") > _DEEP_LIMIT:
+        raise ValueError(
+            f"must have at most {_PATTERN_LIMIT} characters and {_DEEP_LIMIT} times **"
+        )
+    return value
+
+
+def _action(value: str) -> str:
+    if value not in ACTIONS:
+        raise ValueError(f"must be one of {', '.join(ACTIONS)}")
+    return value
+
+
+def _who(value: str) -> str:
+    if _WHO.fullmatch(value) is None:
+        raise ValueError("must be anonymous, authenticated, user:NAME, group:NAME or robot:NAME")
+    return value
+
+
+def _hash(value: SecretStr) -> SecretStr:
+    if _BCRYPT.fullmatch(value.get_secret_value()) is None:
+        raise ValueError("must be a bcrypt hash, such as `htpasswd -nB` prints")
+    return value
+
+
+def _realm(value: str | None) -> str | None:
+    if value is not None and urlsplit(value).scheme not in {"http", "https"}:
+        raise ValueError("must be an absolute URL such as https://registry.example.com/auth/token")
+    return value
+
+
+def _lifetime(value: timedelta) -> timedelta:
+    if not _SHORTEST <= value <= _LONGEST:
+        raise ValueError("must be from 1m to 1h")
+    return value
+
+
+Effect: TypeAlias = Annotated[Literal["allow", "deny"] | None, BeforeValidator(to_text_or_none)]
+
+
+class RuleSettings(Section):
+    """One rule: the first that fits decides."""
+
+    repositories: tuple[Annotated[Text, AfterValidator(_pattern)], ...]
+    actions: tuple[Annotated[Text, AfterValidator(_action)], ...]
+    who: tuple[Annotated[Text, AfterValidator(_who)], ...]
+    effect: Effect = None
+
+
+class RobotSettings(Section):
+    """A robot account, which logs in as ``robot$NAME``.
+
+    Attributes:
+        hash: the bcrypt hash of its secret.
+    """
+
+    hash: Annotated[SecretText, AfterValidator(_hash)]
+
+
+class TokenServiceSettings(Section):
+    """The token service of the registry itself.
+
+    Attributes:
+        realm: its URL as clients reach it; `None` is taken from each request.
+        lifetime: how long a token is good.
+        refreshlifetime: how long a refresh token is good, which ``docker login`` keeps.
+    """
+
+    enabled: Flag = True
+    realm: Annotated[OptionalText, AfterValidator(_realm)] = None
+    service: Text = "registry"
+    lifetime: Annotated[Period, AfterValidator(_lifetime)] = timedelta(minutes=5)
+    refreshlifetime: Period = timedelta(days=90)
+
+
+class AccessSettings(Section):
+    """Who may do what. Once this is there, what no rule allows is refused."""
+
+    groups: Mapping[str, tuple[Text, ...]] = {}
+    robots: Mapping[str, RobotSettings] = {}
+    rules: tuple[RuleSettings, ...] = ()
+    token: TokenServiceSettings = TokenServiceSettings()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for rule in self.rules:
+            for who in rule.who:
+                kind, _, name = who.partition(":")
+                known = {"group": self.groups, "robot": self.robots}.get(kind)
+                if known is not None and name not in known:
+                    raise ValueError(f"has a rule for {who}, but there is no such {kind}")
+        return self

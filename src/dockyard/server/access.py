@@ -1,0 +1,138 @@
+"""From settings to who is let in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Users, groups_of
+from dockyard.auth.htpasswd import HtpasswdFile, provision
+from dockyard.auth.issuer import Issuer, TokenSettings
+from dockyard.auth.keys import KeysInvalidError, load
+from dockyard.auth.logins import Logins
+from dockyard.auth.policy import GRANTABLE, Policy, Rule, compile_pattern
+from dockyard.auth.signing import KeyRing
+from dockyard.auth.tokens import LEEWAY, Expected
+from dockyard.auth.verifier import Verifier
+from dockyard.clock import Clock
+from dockyard.config.access import AccessSettings, RuleSettings
+from dockyard.config.auth import HtpasswdSettings, TokenSettings as ExternalSettings
+from dockyard.config.settings import Settings
+from dockyard.config.storage import FilesystemSettings
+from dockyard.errors import StorageError
+from dockyard.http.gates import (
+    Gate,
+    HtpasswdGate,
+    Realm,
+    RedirectRealm,
+    RulesGate,
+    SillyGate,
+    TokenGate,
+)
+from dockyard.storage import layout
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Who is let in, and who issues tokens."""
+
+    gate: Gate | None = None
+    issuer: Issuer | None = None
+
+
+def build_entrance(settings: Settings, clock: Clock) -> Entrance:
+    """Return who is let in, as `settings` say.
+
+    Raises:
+        StorageError: a file that it needs can't be read, or made; its message says which.
+    """
+    auth = settings.auth
+    if settings.access is not None:
+        return _ruled(settings, settings.access, clock)
+    if auth.silly is not None:
+        return Entrance(SillyGate(auth.silly.realm, auth.silly.service))
+    if auth.htpasswd is not None:
+        users = PlainUsers(_file(auth.htpasswd))
+        return Entrance(HtpasswdGate(auth.htpasswd.realm, Logins(users)))
+    if auth.token is not None:
+        return Entrance(_token_gate(auth.token, clock))
+    return Entrance()
+
+
+def build_rules(access: AccessSettings) -> Policy:
+    """Return the rules that `access` says."""
+    return Policy([_rule(number, rule) for number, rule in enumerate(access.rules, 1)])
+
+
+def build_accounts(settings: Settings) -> Sequence[Accounts]:
+    """Return where the accounts are that rules are about."""
+    access, htpasswd = settings.access, settings.auth.htpasswd
+    assert access is not None
+    places: list[Accounts] = []
+    if htpasswd is not None:
+        places.append(Users(_file(htpasswd), groups_of(access.groups)))
+    if access.robots:
+        hashes = {name: robot.hash.get_secret_value() for name, robot in access.robots.items()}
+        places.append(Robots(hashes))
+    return places
+
+
+def _ruled(settings: Settings, access: AccessSettings, clock: Clock) -> Entrance:
+    policy, places = build_rules(access), build_accounts(settings)
+    logins = Logins(AllAccounts(places)) if places else None
+    base = (settings.http.host or "").rstrip("/")
+    realm = Realm(access.token.realm or "", f"{settings.http.prefix or '/'}auth/token", base)
+    issuer: Issuer | None = None
+    if access.token.enabled and logins is not None:
+        tokens = TokenSettings(
+            service=access.token.service,
+            lifetime=access.token.lifetime,
+            refresh_lifetime=access.token.refreshlifetime,
+        )
+        kept = max(tokens.lifetime, tokens.refresh_lifetime) + LEEWAY
+        issuer = Issuer(tokens, KeyRing(_keys(settings), clock, kept), policy, logins, clock)
+    return Entrance(RulesGate(policy, logins, issuer, realm), issuer)
+
+
+def _keys(settings: Settings) -> Path | None:
+    driver = settings.storage.driver
+    if isinstance(driver, FilesystemSettings):
+        return driver.rootdirectory / layout.keys()
+    return None
+
+
+def _rule(number: int, rule: RuleSettings) -> Rule:
+    named = {action.value: action for action in GRANTABLE}
+    actions = named.values() if "*" in rule.actions else (named[each] for each in rule.actions)
+    return Rule(
+        number=number,
+        repositories=tuple(compile_pattern(pattern) for pattern in rule.repositories),
+        actions=frozenset(actions),
+        who=frozenset(rule.who),
+        allows=rule.effect != "deny",
+    )
+
+
+def _file(settings: HtpasswdSettings) -> HtpasswdFile:
+    path = Path(settings.path)
+    try:
+        provision(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"auth.htpasswd.path: can't make {path}: {reason}") from error
+    return HtpasswdFile(path)
+
+
+def _token_gate(settings: ExternalSettings, clock: Clock) -> TokenGate:
+    try:
+        keys = load(settings.rootcertbundle, settings.jwks)
+    except KeysInvalidError as error:
+        raise StorageError(str(error)) from error
+    expected = Expected(
+        issuer=settings.issuer,
+        audience=settings.service,
+        algorithms=settings.signingalgorithms,
+    )
+    realm = Realm(settings.realm)
+    if settings.autoredirect:
+        realm = RedirectRealm(settings.autoredirectpath)
+    return TokenGate(realm, settings.service, Verifier(expected, lambda _: keys, clock))

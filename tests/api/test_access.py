@@ -1,0 +1,315 @@
+"""Who is let in: each kind of principal, on each route. A new route is covered by itself."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import bcrypt
+import httpx
+import pytest
+
+from dockyard.auth.actions import Action
+from dockyard.http.routes import ROUTES, Route
+from tests.inprocess import application, client_of
+from tests.parts.images import digest_of
+
+
+PASSWORD: Final = "secret"
+HASH: Final = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+CONTENT: Final = b"content"
+DIGEST: Final = digest_of(CONTENT)
+
+RULES: Final = [
+    {"repositories": ["secret/**"], "actions": ["*"], "who": ["group:admins"]},
+    {"repositories": ["secret/**"], "actions": ["*"], "who": ["anonymous"], "effect": "deny"},
+    {"repositories": ["**"], "actions": ["pull", "catalog"], "who": ["anonymous"]},
+    {"repositories": ["team/*"], "actions": ["push"], "who": ["user:pusher", "robot:ci"]},
+    {"repositories": ["**"], "actions": ["*"], "who": ["group:admins"]},
+]
+MAY: Final = {
+    "": {Action.PULL, Action.CATALOG},
+    "reader": {Action.PULL, Action.CATALOG},
+    "pusher": {Action.PULL, Action.CATALOG, Action.PUSH},
+    "robot$ci": {Action.PULL, Action.CATALOG, Action.PUSH},
+    "admin": {Action.PULL, Action.CATALOG, Action.PUSH, Action.DELETE},
+}
+"""What each principal may do to the repository ``team/a``, by the rules above."""
+
+
+def basic(login: str, password: str = PASSWORD) -> dict[str, str]:
+    if not login:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def ruled(folder: Path, **access: object) -> AsyncIterator[httpx.AsyncClient]:
+    users = folder / "htpasswd"
+    users.write_text("".join(f"{name}:{HASH}\n" for name in ("reader", "pusher", "admin")))
+    section = {
+        "groups": {"admins": ["admin"]},
+        "robots": {"ci": {"hash": HASH}},
+        "rules": RULES,
+        **access,
+    }
+    auth = {"htpasswd": {"realm": "registry", "path": str(users)}}
+    async with client_of(application(folder, auth=auth, access=section)) as client:
+        yield client
+
+
+async def token(client: httpx.AsyncClient, login: str, *scopes: str) -> str:
+    answer = await client.get("/auth/token", params={"scope": list(scopes)}, headers=basic(login))
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["token"])
+
+
+def target(route: Route, name: str = "team/a") -> str:
+    path = route.path.format(name=name, digest=DIGEST, reference="1", upload="0" * 36)
+    return f"/{path}"
+
+
+EACH = [
+    pytest.param(route, login, id=f"{login or 'anonymous'} {route.method} {route.path}")
+    for route in ROUTES
+    for login in MAY
+]
+
+
+def refused(status: int, login: str, needs: Action) -> bool:
+    """Return whether `status` is the refusal that is due; nothing else may be one."""
+    if needs is Action.BASE:
+        due = 0 if login else 401
+    elif needs in MAY[login]:
+        due = 0
+    else:
+        due = 403 if login else 401
+    assert (status if status in {401, 403, 429} else 0) == due
+    return due != 0
+
+
+@pytest.mark.parametrize(("route", "login"), EACH)
+async def test_with_a_password_everybody_gets_in_where_they_may(
+    route: Route, login: str, tmp_path: Path
+) -> None:
+    async with ruled(tmp_path) as client:
+        answer = await client.request(route.method, target(route), headers=basic(login))
+        if refused(answer.status_code, login, route.needs) and answer.status_code == 401:
+            assert answer.headers["www-authenticate"].startswith(
+                'Bearer realm="http://registry.example/auth/token",service="registry"'
+            )
+
+
+@pytest.mark.parametrize(("route", "login"), EACH)
+async def test_with_a_token_for_all_they_get_in_where_they_may(
+    route: Route, login: str, tmp_path: Path
+) -> None:
+    async with ruled(tmp_path) as client:
+        own = await token(client, login, "repository:team/a:*", "registry:catalog:*")
+        answer = await client.request(route.method, target(route), headers=bearer(own))
+        if route.needs is Action.BASE:
+            assert answer.status_code == 200
+        else:
+            refused(answer.status_code, login, route.needs)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in ROUTES if route.needs is not Action.BASE],
+    ids=lambda route: f"{route.method} {route.path}",
+)
+@pytest.mark.parametrize("scope", ["repository:team/b:*", "nonsense", ""])
+async def test_a_token_for_something_else_is_not_enough(
+    route: Route, scope: str, tmp_path: Path
+) -> None:
+    async with ruled(tmp_path) as client:
+        other = await token(client, "admin", scope)
+        answer = await client.request(route.method, target(route), headers=bearer(other))
+        assert answer.status_code == 401
+        assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize(
+    "headers",
+    [basic("admin", "wrong"), basic("nobody"), basic("robot$no"), bearer("a.b.c"), bearer("x")],
+    ids=["wrong", "unknown", "robot", "token", "junk"],
+)
+async def test_what_proves_nothing_is_refused_even_where_everybody_may(
+    route: Route, headers: dict[str, str], tmp_path: Path
+) -> None:
+    async with ruled(tmp_path) as client:
+        answer = await client.request(route.method, target(route), headers=headers)
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_an_empty_section_closes_everything(route: Route, tmp_path: Path) -> None:
+    async with client_of(application(tmp_path, access=None)) as client:
+        answer = await client.request(route.method, target(route))
+        assert answer.status_code == (200 if route.needs is Action.BASE else 403)
+
+
+async def test_the_detail_and_the_challenge_are_distributions(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        base = await client.get("/v2/")
+        assert base.json()["errors"][0]["detail"] is None
+        assert "scope" not in base.headers["www-authenticate"]
+        push = await client.post("/v2/team/a/blobs/uploads/?mount=x&from=team/b")
+        assert push.headers["www-authenticate"].endswith(
+            'scope="repository:team/a:pull,push repository:team/b:pull"'
+        )
+        assert push.json()["errors"][0]["detail"][0] == {
+            "Type": "repository",
+            "Class": "",
+            "Name": "team/a",
+            "Action": "pull",
+        }
+
+
+async def _push(client: httpx.AsyncClient, name: str) -> None:
+    query = f"/v2/{name}/blobs/uploads/?digest={DIGEST}"
+    answer = await client.post(query, content=CONTENT, headers=basic("admin"))
+    assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize("source", ["secret/a", "secret/nothing", None])
+async def test_a_mount_does_not_tell_what_is_elsewhere(source: str | None, tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        await _push(client, "secret/a")
+        query = {"mount": DIGEST} | ({"from": source} if source else {})
+        mounted = await client.post(
+            "/v2/team/a/blobs/uploads/", params=query, headers=basic("pusher")
+        )
+        assert mounted.status_code == 202
+        wide = await token(
+            client, "pusher", "repository:team/a:pull,push", f"repository:{source}:pull"
+        )
+        mounted = await client.post("/v2/team/a/blobs/uploads/", params=query, headers=bearer(wide))
+        assert mounted.status_code == 202
+
+
+async def test_a_mount_needs_the_source_in_the_token(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        await _push(client, "team/b")
+        for scopes, status in (
+            (["repository:team/a:pull,push"], 202),
+            (["repository:team/a:pull,push", "repository:team/b:pull"], 201),
+        ):
+            own = await token(client, "pusher", *scopes)
+            answer = await client.post(
+                "/v2/team/a/blobs/uploads/",
+                params={"mount": DIGEST, "from": "team/b"},
+                headers=bearer(own),
+            )
+            assert answer.status_code == status
+
+
+async def test_the_catalog_shows_what_its_reader_may_pull(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        for name in ("a", "secret/b", "team/c"):
+            await _push(client, name)
+            config = {"mediaType": "a/b", "digest": DIGEST, "size": len(CONTENT)}
+            media_type = "application/vnd.oci.image.manifest.v1+json"
+            manifest = json.dumps(
+                {"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": []}
+            )
+            headers = basic("admin") | {"Content-Type": media_type}
+            put = await client.put(f"/v2/{name}/manifests/1", content=manifest, headers=headers)
+            assert put.status_code == 201, put.text
+        for login, seen in (("", ["a", "team/c"]), ("admin", ["a", "secret/b", "team/c"])):
+            answer = await client.get("/v2/_catalog", headers=basic(login))
+            assert answer.json() == {"repositories": seen}
+        page = await client.get("/v2/_catalog?n=1")
+        assert page.json() == {"repositories": ["a"]}
+        page = await client.get(page.links["next"]["url"])
+        assert page.json() == {"repositories": ["team/c"]}
+        assert "next" not in page.links
+
+
+async def test_a_refresh_token_lasts_until_the_password_changes(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        offline = {"offline_token": "true", "scope": "repository:team/a:pull,push"}
+        first = await client.get("/auth/token", params=offline, headers=basic("pusher"))
+        refresh = first.json()["refresh_token"]
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": refresh,
+            "service": "registry",
+            "scope": "repository:team/a:pull,push",
+        }
+        again = await client.post("/auth/token", data=form)
+        access = again.json()["access_token"]
+        upload = await client.post("/v2/team/a/blobs/uploads/", headers=bearer(access))
+        assert upload.status_code == 202
+        assert (await client.get("/v2/", headers=bearer(refresh))).status_code == 401
+        as_refresh = await client.post("/auth/token", data=form | {"refresh_token": access})
+        assert as_refresh.status_code == 401
+        other = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()
+        (tmp_path / "htpasswd").write_text(f"pusher:{other}\n")
+        assert (await client.post("/auth/token", data=form)).status_code == 401
+        (tmp_path / "htpasswd").write_text("")
+        assert (await client.get("/v2/", headers=bearer(access))).status_code == 401
+
+
+async def test_the_form_of_a_login_is_checked(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        form = {"grant_type": "password", "username": "pusher", "password": PASSWORD}
+        answer = await client.post("/auth/token", data=form | {"access_type": "offline"})
+        assert {"access_token", "refresh_token", "expires_in"} <= set(answer.json())
+        for wrong, status in (
+            (form | {"password": "x"}, 401),
+            (form | {"grant_type": "magic"}, 400),
+            (form | {"service": "other"}, 400),
+            (form | {"scope": "x" * (65 << 10)}, 400),
+        ):
+            assert (await client.post("/auth/token", data=wrong)).status_code == status
+        assert (await client.put("/auth/token")).status_code == 405
+        keys = (await client.get("/auth/jwks")).json()["keys"]
+        assert [set(key) for key in keys] == [{"kty", "crv", "x", "y", "kid", "use", "alg"}]
+
+
+async def test_who_guesses_is_told_when_to_try_again(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        statuses = [
+            (await client.get("/auth/token", headers=basic("admin", "wrong"))).status_code
+            for _ in range(4)
+        ]
+        assert statuses == [401, 401, 401, 429]
+        answer = await client.get("/v2/", headers=basic("admin", "wrong"))
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["errors"][0]["code"] == "TOOMANYREQUESTS"
+
+
+@pytest.mark.parametrize("host", ['a"b', "a\\b", "a b", "a,b"])
+async def test_a_host_can_not_change_the_challenge(host: str, tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        answer = await client.get("/v2/", headers={"Host": host, "X-Forwarded-Proto": 'x"y'})
+        assert answer.headers["www-authenticate"] == (
+            'Bearer realm="/auth/token",service="registry"'
+        )
+
+
+async def test_without_the_token_service_a_password_is_asked_for(tmp_path: Path) -> None:
+    async with ruled(tmp_path, token={"enabled": False}) as client:
+        assert (await client.get("/v2/")).headers["www-authenticate"] == 'Basic realm="registry"'
+        assert (await client.get("/v2/", headers=basic("reader"))).status_code == 200
+        assert (await client.get("/auth/token")).status_code == 404
+        anonymous = {"Authorization": "Basic Og=="}  # what podman sends without a password
+        assert (await client.get("/v2/a/tags/list", headers=anonymous)).status_code == 404
+
+
+async def test_silly_wants_a_header_and_no_more(tmp_path: Path) -> None:
+    auth = {"silly": {"realm": "http://x/t", "service": "s"}}
+    async with client_of(application(tmp_path, auth=auth)) as client:
+        answer = await client.get("/v2/a/tags/list")
+        assert answer.headers["www-authenticate"] == (
+            'Bearer realm="http://x/t",service="s",scope="repository:a:pull"'
+        )
+        assert (await client.get("/v2/", headers={"Authorization": "x"})).status_code == 200
