@@ -3,7 +3,7 @@
 Source: distribution v3.1.1, registry/auth/auth.go and handlers/app.go.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -37,6 +37,16 @@ class Access:
     kind: str
     name: str
     action: str
+
+
+def covers(grants: Collection[Access], wanted: Iterable[Access]) -> bool:
+    """Return whether `grants` have all that is `wanted`; the action ``*`` is all of them.
+
+    Source: distribution, registry/auth/token/util.go; measured with 2.8.2.
+    """
+    return all(
+        access in grants or Access(access.kind, access.name, "*") in grants for access in wanted
+    )
 
 
 CATALOG: Final = Access("registry", "catalog", "*")

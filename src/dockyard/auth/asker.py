@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from dockyard.auth.actions import Access, Action, needed
+from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.policy import Policy
 from dockyard.auth.principal import Principal
 
@@ -58,7 +58,7 @@ class Granted:
 
     def may(self, action: Action, repository: str) -> bool:
         """Return whether the token grants it."""
-        return self.grants.issuperset(needed(action, repository))
+        return covers(self.grants, needed(action, repository))
 
     def sees(self, repository: str) -> bool:
         """Return that they see it: whoever was granted the catalog was granted all of it."""
@@ -83,7 +83,7 @@ class Ruled:
 
     def may(self, action: Action, repository: str) -> bool:
         """Return whether the rules allow it, and the token, if there is one, grants it."""
-        if self.grants is not None and not self.grants.issuperset(needed(action, repository)):
+        if self.grants is not None and not covers(self.grants, needed(action, repository)):
             return False
         return self.allowed(action, repository)
 

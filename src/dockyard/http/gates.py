@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from typing_extensions import override
 
-from dockyard.auth.actions import Access, Action, needed
+from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.asker import Granted, Ruled, Unbounded
 from dockyard.auth.issuer import Issuer
 from dockyard.auth.logins import Logins
@@ -142,7 +142,7 @@ class TokenGate:
             raise self._refusal(request, action, INVALID) from error
         principal = user(claims.subject) if claims.subject else ANONYMOUS
         request.asker = Granted(principal, claims.grants)
-        if not claims.grants.issuperset(_accesses(request, action)):
+        if not covers(claims.grants, _accesses(request, action)):
             raise self._refusal(request, action, INSUFFICIENT)
 
     def _refusal(self, request: Request, action: Action, error: str = "") -> UnauthenticatedError:
@@ -188,7 +188,7 @@ class RulesGate:
                 error = "" if asker.grants is None else INSUFFICIENT
                 raise self._refusal(request, action, error)
             raise DeniedError(principal.login, wanted_by(request, action))
-        if asker.grants is not None and not asker.grants.issuperset(_accesses(request, action)):
+        if asker.grants is not None and not covers(asker.grants, _accesses(request, action)):
             raise self._refusal(request, action, INSUFFICIENT)
 
     async def _identify(self, request: Request, action: Action) -> Ruled:
