@@ -34,7 +34,7 @@ MAY: Final = {
     "reader": {Action.PULL, Action.CATALOG},
     "pusher": {Action.PULL, Action.CATALOG, Action.PUSH},
     "robot$ci": {Action.PULL, Action.CATALOG, Action.PUSH},
-    "admin": {Action.PULL, Action.CATALOG, Action.PUSH, Action.DELETE},
+    "admin": {Action.PULL, Action.CATALOG, Action.PUSH, Action.DELETE, Action.ADMIN},
 }
 """What each principal may do to the repository ``team/a``, by the rules above."""
 
@@ -71,7 +71,10 @@ async def token(client: httpx.AsyncClient, login: str, *scopes: str) -> str:
 
 
 def target(route: Route, name: str = "team/a") -> str:
-    path = route.path.format(name=name, digest=DIGEST, reference="1", upload="0" * 36)
+    item = "20260131T120000Z-1a2b3c4d"
+    path = route.path.format(
+        name=name, digest=DIGEST, reference="1", upload="0" * 36, tag="1", item=item
+    )
     return f"/{path}"
 
 
@@ -115,6 +118,9 @@ async def test_with_a_token_for_all_they_get_in_where_they_may(
         answer = await client.request(route.method, target(route), headers=bearer(own))
         if route.needs is Action.BASE:
             assert answer.status_code == 200
+        elif route.needs is Action.ADMIN:
+            # No token grants what concerns all repositories; a password is needed.
+            assert answer.status_code == (401 if login in {"", "admin"} else 403)
         else:
             refused(answer.status_code, login, route.needs)
 

@@ -1,11 +1,15 @@
 """Who asks, with what they may do: what handlers see of access."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.policy import Policy
 from dockyard.auth.principal import Principal
+
+
+ANY: Final = ("**", "**/**")
+"""Names that no repository has, which only a pattern for all repositories matches both."""
 
 
 class Asker(Protocol):
@@ -88,7 +92,12 @@ class Ruled:
         return self.allowed(action, repository)
 
     def allowed(self, action: Action, repository: str) -> bool:
-        """Return whether the rules allow it; pushing needs pulling."""
+        """Return whether the rules allow it; pushing needs pulling.
+
+        What is done to all repositories at once, so to none by name, needs a rule for all of them.
+        """
+        if not repository:
+            return all(self.policy.may(self.principal, action, name) for name in ANY)
         actions = (Action.PULL, Action.PUSH) if action is Action.PUSH else (action,)
         return all(self.policy.may(self.principal, each, repository) for each in actions)
 

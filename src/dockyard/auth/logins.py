@@ -20,10 +20,10 @@ from contextlib import suppress
 from typing import Final
 
 from dockyard.auth.accounts import Account, Accounts
+from dockyard.auth.errors import LoginRefusedError, TooManyLoginsError
 from dockyard.auth.htpasswd import matches
 from dockyard.auth.principal import Principal
 from dockyard.auth.throttle import Throttle
-from dockyard.errors import LoginRefusedError, TooManyLoginsError
 
 
 REMEMBERED_SECONDS: Final = 60.0

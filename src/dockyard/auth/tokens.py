@@ -24,9 +24,9 @@ from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
 
 from dockyard.auth.actions import Access
+from dockyard.auth.errors import TokenRefusedError
 from dockyard.auth.keys import ChainInvalidError, Key, TrustedKeys, import_jwk
 from dockyard.clock import Clock
-from dockyard.errors import TokenRefusedError
 
 
 LEEWAY: Final = timedelta(seconds=60)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from dockyard import errors
+from dockyard.auth import errors as refusals
 from dockyard.http.messages import Headers, QueryInvalidError, Response
 from dockyard.protocol.ranges import render_progress
 
@@ -66,7 +67,7 @@ class Failure:
     says_why: bool = False
 
 
-def _wanted(error: errors.UnauthenticatedError | errors.DeniedError) -> object:
+def _wanted(error: refusals.UnauthenticatedError | refusals.DeniedError) -> object:
     """Return what was asked for, as distribution tells it; for the base, a null that is shown."""
     if not error.wanted:
         return SHOWN_NULL
@@ -132,11 +133,11 @@ FAILURES: Final[Mapping[type[errors.RegistryError], Failure]] = {
     ),
     errors.UnsupportedError: Failure(HTTPStatus.METHOD_NOT_ALLOWED, "UNSUPPORTED"),
     errors.ClassDeniedError: Failure(HTTPStatus.FORBIDDEN, "DENIED", says_why=True),
-    errors.UnauthenticatedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", _wanted),
-    errors.DeniedError: Failure(HTTPStatus.FORBIDDEN, "DENIED", _wanted),
-    errors.LoginRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
-    errors.TokenRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
-    errors.TooManyLoginsError: Failure(
+    refusals.UnauthenticatedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED", _wanted),
+    refusals.DeniedError: Failure(HTTPStatus.FORBIDDEN, "DENIED", _wanted),
+    refusals.LoginRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
+    refusals.TokenRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
+    refusals.TooManyLoginsError: Failure(
         HTTPStatus.TOO_MANY_REQUESTS, "TOOMANYREQUESTS", says_why=True
     ),
     errors.StorageError: Failure(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
@@ -188,8 +189,8 @@ def _headers(error: errors.RegistryError) -> Headers:
     headers = [(b"Content-Type", b"application/json")]
     if isinstance(error, errors.OffsetMismatchError):
         headers.append((b"Range", render_progress(error.expected).encode()))
-    if isinstance(error, errors.UnauthenticatedError):
+    if isinstance(error, refusals.UnauthenticatedError):
         headers.append((b"Www-Authenticate", error.challenge.encode("latin-1", "replace")))
-    if isinstance(error, errors.TooManyLoginsError):
+    if isinstance(error, refusals.TooManyLoginsError):
         headers.append((b"Retry-After", str(error.seconds).encode()))
     return headers

@@ -10,17 +10,17 @@ from typing_extensions import override
 
 from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.asker import Granted, Ruled, Unbounded
-from dockyard.auth.issuer import Issuer
-from dockyard.auth.logins import Logins
-from dockyard.auth.policy import Policy
-from dockyard.auth.principal import ANONYMOUS, user
-from dockyard.auth.verifier import Verifier
-from dockyard.errors import (
+from dockyard.auth.errors import (
     DeniedError,
     LoginRefusedError,
     TokenRefusedError,
     UnauthenticatedError,
 )
+from dockyard.auth.issuer import Issuer
+from dockyard.auth.logins import Logins
+from dockyard.auth.policy import Policy
+from dockyard.auth.principal import ANONYMOUS, user
+from dockyard.auth.verifier import Verifier
 from dockyard.http.messages import Request
 from dockyard.oci.reference import is_name
 from dockyard.protocol.challenge import (

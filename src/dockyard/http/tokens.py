@@ -10,14 +10,10 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from dockyard.auth.accounts import Account
+from dockyard.auth.errors import LoginRefusedError, TokenRefusedError, UnauthenticatedError
 from dockyard.auth.issuer import Issued, Issuer
 from dockyard.auth.principal import ANONYMOUS, Principal
-from dockyard.errors import (
-    InvalidError,
-    LoginRefusedError,
-    TokenRefusedError,
-    UnauthenticatedError,
-)
+from dockyard.errors import InvalidError
 from dockyard.http.messages import QUERY_FIELDS, Headers, Request, Response
 from dockyard.http.services import Services
 from dockyard.protocol.challenge import (

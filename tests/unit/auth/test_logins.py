@@ -5,10 +5,10 @@ import bcrypt
 import pytest
 
 from dockyard.auth.accounts import Account
+from dockyard.auth.errors import LoginRefusedError, TooManyLoginsError
 from dockyard.auth.logins import QUEUE_OF_ADDRESS, REMEMBERED_SECONDS, Logins
 from dockyard.auth.principal import user
 from dockyard.auth.throttle import FREE_FAILURES, REMEMBERED, Throttle
-from dockyard.errors import LoginRefusedError, TooManyLoginsError
 
 
 def hashed(password: str) -> str:

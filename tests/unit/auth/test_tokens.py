@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from dockyard.auth.actions import Access
+from dockyard.auth.errors import TokenRefusedError
 from dockyard.auth.keys import TrustedKeys, libtrust_id, load
 from dockyard.auth.tokens import (
     Claims,
@@ -23,7 +24,6 @@ from dockyard.auth.tokens import (
     verify,
 )
 from dockyard.config.auth import SIGNING_ALGORITHMS
-from dockyard.errors import TokenRefusedError
 from tests.unit.auth.signed import NOW, certificate, claims, encode, pem, sign, x5c
 
 

@@ -1,0 +1,68 @@
+"""Why somebody is not let in.
+
+RefusedError
+├── UnauthenticatedError
+├── DeniedError
+├── LoginRefusedError        (inside auth and http: it becomes UnauthenticatedError)
+├── TokenRefusedError        (likewise; its kinds are in `dockyard.auth.tokens`)
+└── TooManyLoginsError
+"""
+
+import math
+from collections.abc import Sequence
+
+from dockyard.errors import RefusedError
+
+
+class UnauthenticatedError(RefusedError):
+    """Who asks has to say who they are, or to say it better.
+
+    Attributes:
+        challenge: how; the value of ``WWW-Authenticate``.
+        wanted: what was asked for, as type, name and action each; nothing for the base.
+    """
+
+    def __init__(self, challenge: str, wanted: Sequence[tuple[str, str, str]] = ()) -> None:
+        super().__init__("authentication required")
+        self.challenge = challenge
+        self.wanted = tuple(wanted)
+
+
+class DeniedError(RefusedError):
+    """It is known who asks, and they may not.
+
+    Attributes:
+        wanted: what was asked for, as type, name and action each.
+    """
+
+    def __init__(self, who: str, wanted: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(f"{who or 'anonymous'} may not")
+        self.wanted = tuple(wanted)
+
+
+class LoginRefusedError(RefusedError):
+    """No account of this name has this password.
+
+    Attributes:
+        login: the name given.
+    """
+
+    def __init__(self, login: str) -> None:
+        super().__init__(f"login of {login!r} failed")
+        self.login = login
+
+
+class TokenRefusedError(RefusedError):
+    """A bearer token proves nothing; the message says why, for the log."""
+
+
+class TooManyLoginsError(RefusedError):
+    """Too many logins failed, or too many are being checked. This one was not looked at.
+
+    Attributes:
+        seconds: when to try again.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many logins; try again in {math.ceil(seconds)} s")
+        self.seconds = math.ceil(seconds)
