@@ -65,6 +65,9 @@ class Registry:
         if self._purging is not None:
             self._job = asyncio.create_task(self._purging.run(), name="upload purging")
 
+    async def reload(self) -> None:
+        """Read anew what may change while serving; so far nothing does."""
+
     async def stop(self) -> None:
         """Stop the jobs, and wait for them."""
         if self._job is not None:
