@@ -52,7 +52,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     for name in registry.list_commands(context):
         command = registry.get_command(context, name)
         assert command is not None
-        yield f"registry {name}", command
+        if isinstance(command, click.Group):
+            for below, each in command.commands.items():
+                yield f"registry {name} {below}", each
+        else:
+            yield f"registry {name}", command
 
 
 def spellings(parameter: click.Parameter) -> frozenset[str]:

@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "check-config": "dockyard.cli.check_config:check_config",
         "garbage-collect": "dockyard.cli.garbage_collect:garbage_collect",
         "serve": "dockyard.cli.serve:serve",
+        "tls": "dockyard.cli.tls:tls",
     }
 )
 """Where each sub-command is: module and name."""
