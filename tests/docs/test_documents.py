@@ -82,7 +82,10 @@ def test_every_command_of_an_example_parses(path: Path) -> None:
             continue
         command = registry.get_command(context, words[1])
         assert command is not None, words
-        command.make_context(words[1], words[2:])
+        rest = words[2:]
+        while isinstance(command, click.Group):
+            command = command.commands[rest.pop(0)]
+        command.make_context(command.name, rest)
 
 
 @every_page

@@ -336,10 +336,12 @@ class TestStopping:
             assert live.process.poll() is None
             assert live.stop(seconds=3.0) == 0
 
-    def test_sighup_changes_nothing(self, registry: LiveRegistry) -> None:
+    def test_sighup_ends_nothing(self, registry: LiveRegistry) -> None:
+        workers = registry.workers()
         registry.process.send_signal(signal.SIGHUP)
-        until(lambda: "SIGHUP ignored" in registry.log)
+        until(lambda: "SIGHUP: certificates are read anew" in registry.log)
         assert get(registry)[0] == 200
+        assert registry.workers() == workers
 
 
 def _refuses(live: LiveRegistry) -> bool:

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "repository": "dockyard.cli.repository:repository",
         "serve": "dockyard.cli.serve:serve",
         "tags": "dockyard.cli.tags:tags",
+        "tls": "dockyard.cli.tls:tls",
         "trash": "dockyard.cli.trash:trash",
     }
 )

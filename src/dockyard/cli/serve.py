@@ -35,8 +35,9 @@ def render_welcome(settings: Settings, addresses: Sequence[str]) -> str:
     host, _, port = addresses[0].rpartition(":")
     name = f"localhost:{port}" if host in {"[::]", "0.0.0.0", "127.0.0.1"} else addresses[0]  # noqa: S104 -- compared, not bound
     driver = settings.storage.driver
+    scheme = "https" if settings.http.tls.enabled else "http"
     kept = driver.rootdirectory if isinstance(driver, FilesystemSettings) else "memory"
     return (
-        f"Dockyard serves on http://{name} and keeps its images in {kept}\n"
+        f"Dockyard serves on {scheme}://{name} and keeps its images in {kept}\n"
         f"Try: docker tag IMAGE {name}/IMAGE && docker push {name}/IMAGE"
     )

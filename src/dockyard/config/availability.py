@@ -51,9 +51,21 @@ def _redis(node: Node) -> bool:
     return isinstance(node, ScalarNode) and node.text == "redis"
 
 
+def _unverified(node: Node) -> bool:
+    """Return whether `node` asks for client certificates that nobody verifies.
+
+    Python's ``ssl`` can't: a certificate that it is given and can't verify ends the handshake.
+    """
+    return isinstance(node, ScalarNode) and node.text in {
+        "request-client-cert",
+        "require-any-client-cert",
+    }
+
+
 _MISSING: Final = "not available in this version of Dockyard"
 UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
-    ("http.tls", _set),
+    ("http.tls.clientauth", _unverified),
+    ("http.tls.letsencrypt", _set),
     ("http.h2c.enabled", _on),
     ("log.hooks[]", _enabled),
     ("middleware.registry[]", _enabled),

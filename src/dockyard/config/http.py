@@ -162,10 +162,23 @@ class TLSSettings(Section):
     ciphersuites: tuple[Annotated[Text, AfterValidator(_cipher_suite)], ...] = ()
     letsencrypt: LetsEncryptSettings = LetsEncryptSettings()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the listener speaks TLS."""
+        return bool(self.certificate or self.letsencrypt.cachefile)
+
     @model_validator(mode="after")
     def _one_certificate(self) -> Self:
         if self.certificate and self.letsencrypt.cachefile:
             raise VerbatimError("cannot specify both certificate and Let's Encrypt")
+        if bool(self.certificate) != bool(self.key):
+            given, missing = ("certificate", "key") if self.certificate else ("key", "certificate")
+            raise VerbatimError(f"there is a {given} and no {missing}; name the file of both")
+        if not self.enabled and self.model_dump(exclude_defaults=True):
+            raise VerbatimError(
+                "without certificate and key this would be plain http; "
+                "name their files, or remove the section"
+            )
         return self
 
 

@@ -10,9 +10,11 @@ from typing import Any, Final, cast
 from uvicorn.config import Config
 
 from dockyard.http.messages import Receive, Scope, Send
+from dockyard.server.certificates import Certificates
 from dockyard.server.connection import Connection, WorkerState
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import BACKLOG
+from dockyard.server.secured import TLSLayer
 
 
 DRAIN_SWEEP_SECONDS: Final = 0.05
@@ -28,12 +30,17 @@ class Acceptor:
     Args:
         application: an ASGI application.
         limits: bounds of the connections.
+        certificates: those to speak TLS with; without them it is plain HTTP.
     """
 
     def __init__(
-        self, application: Callable[[Scope, Receive, Send], Any], limits: ConnectionLimits
+        self,
+        application: Callable[[Scope, Receive, Send], Any],
+        limits: ConnectionLimits,
+        certificates: Certificates | None = None,
     ) -> None:
         self._limits = limits
+        self._certificates = certificates
         self._state = WorkerState(limits)
         self._config = Config(
             cast("Any", application),
@@ -60,6 +67,7 @@ class Acceptor:
         """Accept connections from `sockets`, which are ours from now on."""
         self._config.load()
         loop = asyncio.get_running_loop()
+        connect = self._connect if self._certificates is None else self._connect_securely
         self._tick(loop.time())
         for listening in sockets:
             create: Callable[..., Any] = (
@@ -67,11 +75,15 @@ class Acceptor:
                 if listening.family == socket.AF_UNIX
                 else loop.create_server
             )
-            self._servers.append(await create(self._connect, sock=listening, backlog=BACKLOG))
+            self._servers.append(await create(connect, sock=listening, backlog=BACKLOG))
         self._sweeping = loop.create_task(self._sweep())
 
     def _connect(self) -> Connection:
         return Connection(self._config, self._state, {})
+
+    def _connect_securely(self) -> TLSLayer:
+        assert self._certificates is not None
+        return TLSLayer(self._config, self._state, self._certificates)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

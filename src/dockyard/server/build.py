@@ -36,6 +36,9 @@ class Registry:
         asyncio.get_running_loop().set_default_executor(executor)
         self._jobs.start()
 
+    async def reload(self) -> None:
+        """Read anew what may change while serving; so far nothing does."""
+
     async def stop(self) -> None:
         """Stop the jobs, and wait for them."""
         await self._jobs.stop()

@@ -42,6 +42,9 @@ class Debug:
         """Begin the checks."""
         self._checks.start()
 
+    async def reload(self) -> None:
+        """Do nothing: the checks are part of the configuration."""
+
     async def stop(self) -> None:
         """End the checks."""
         await self._checks.stop()

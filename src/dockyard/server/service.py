@@ -22,12 +22,14 @@ from dockyard.errors import RegistryError
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.request_log import Application, RequestLog
 from dockyard.server.build import build_app
+from dockyard.server.certificates import Certificates, ConfiguredCertificate
 from dockyard.server.debug import Debug
 from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
 from dockyard.server.metrics import Metrics
 from dockyard.server.release import release
+from dockyard.server.tls import TLSError
 from dockyard.server.worker import Door, Service, run_worker, share_of
 from dockyard.server.workers import (
     EXIT_UNUSABLE,
@@ -81,8 +83,9 @@ def serve(
     try:
         count = count_workers(settings)
         prepare_storage(settings)
+        certificates = make_certificates(settings)
         places = _open_places(settings, environment)
-    except (StartError, ListenError) as error:
+    except (StartError, TLSError, ListenError) as error:
         logger().critical(str(error))
         return 1
     share = share_of(limits or ConnectionLimits(), count, raise_descriptor_limit())
@@ -91,7 +94,14 @@ def serve(
 
     def work(start: Start) -> None:
         build = partial(composition.main, start.number)
-        doors = [Door(build=build, sockets=_sockets(places.main), limits=share)]
+        main = Door(
+            build=build,
+            sockets=_sockets(places.main),
+            limits=share,
+            certificates=certificates,
+            worker=start.number,
+        )
+        doors = [main]
         if start.number == 0:
             debug = Door(
                 build=composition.debug, sockets=_sockets(places.debug), limits=DEBUG_LIMITS
@@ -188,6 +198,7 @@ class _Main:
     def __init__(self, registry: Service, wrapped: Application) -> None:
         self._wrapped = wrapped
         self.start = registry.start
+        self.reload = registry.reload
         self.stop = registry.stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,6 +215,16 @@ def count_workers(settings: Settings) -> int:
             )
         return 1
     return asked or min(MOST_DEFAULT_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def make_certificates(settings: Settings) -> Certificates | None:
+    """Return the certificates to speak TLS with, or `None` for plain HTTP.
+
+    Raises:
+        TLSError: they can't be used.
+    """
+    tls = settings.http.tls
+    return ConfiguredCertificate(tls) if tls.enabled else None
 
 
 def prepare_storage(settings: Settings) -> None:

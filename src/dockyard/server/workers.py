@@ -95,7 +95,8 @@ class Workers:
         """Keep the workers running until told to stop; return the exit status.
 
         SIGTERM and SIGINT end the service, letting requests in flight finish; a second one ends
-        it at once. SIGHUP changes nothing (the configuration is read at start only).
+        it at once. SIGHUP is passed on to the workers, which read anew what may change (the
+        configuration is not among it).
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._due = dict.fromkeys(range(self._count), 0.0)
@@ -107,7 +108,8 @@ class Workers:
                 return 1
             received = self._wait()
             if received == signal.SIGHUP:
-                logger().warning("SIGHUP ignored: restart to change the configuration")
+                logger().info("SIGHUP: certificates are read anew, the configuration is not")
+                self._signal(signal.SIGHUP)
             elif received in {signal.SIGTERM, signal.SIGINT}:
                 logger().info("stopping", signal=signal.Signals(received).name)
                 return self._stop()

@@ -12,9 +12,18 @@ S3 = "{bucket: b, region: r}"
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("http: {tls: {certificate: c, key: k}}", "http.tls"),
-        ("http: {tls: {clientcas: [a]}}", "http.tls"),
-        ("http: {tls: {letsencrypt: {hosts: [a]}}}", "http.tls"),
+        (
+            "http: {tls: {certificate: c, key: k, clientauth: request-client-cert}}",
+            "http.tls.clientauth",
+        ),
+        (
+            "http: {tls: {certificate: c, key: k, clientauth: require-any-client-cert}}",
+            "http.tls.clientauth",
+        ),
+        (
+            "http: {tls: {certificate: c, key: k, letsencrypt: {hosts: [a]}}}",
+            "http.tls.letsencrypt",
+        ),
         ("http: {h2c: {enabled: on}}", "http.h2c.enabled"),
         ("log: {hooks: [{type: mail}, {type: mail}]}", "log.hooks"),
         ("middleware: {registry: [{name: a}]}", "middleware.registry"),
@@ -58,11 +67,9 @@ def test_a_variable_is_told() -> None:
 
 
 def test_a_wrong_value_of_it_is_told_too() -> None:
-    found = problems_with("http: {tls: {minimumtls: tls1.0}}")
+    found = problems_with("log: {hooks: [{type: mail}, {disabled: maybe}]}")
     assert len(found) == 2
-    assert found[1] == (
-        'line 3: http.tls.minimumtls: unknown minimum TLS level "tls1.0"; one of tls1.2, tls1.3'
-    )
+    assert "log.hooks[1].disabled: " in found[1]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,11 @@ def test_a_wrong_value_of_it_is_told_too() -> None:
     [
         ("ciphersuites: [RC4]", "unknown TLS cipher suite 'RC4' specified for http.tls.cipherSuites"),
         ("certificate: c, letsencrypt: {cachefile: f}", "cannot specify both certificate and Let's Encrypt"),
+        ("minimumtls: tls1.0", 'http.tls.minimumtls: unknown minimum TLS level "tls1.0"; one of tls1.2, tls1.3'),
+        ("certificate: c", "there is a certificate and no key; name the file of both"),
+        ("key: k", "there is a key and no certificate; name the file of both"),
+        ("clientcas: [a]", "without certificate and key this would be plain http; name their files, or remove the section"),
+        ("minimumtls: tls1.3", "without certificate and key this would be plain http; name their files, or remove the section"),
         ("clientauth: maybe", "must be one of request-client-cert, require-any-client-cert, verify-client-cert-if-given, require-and-verify-client-cert, not 'maybe'"),
     ],
 )  # fmt: skip
@@ -78,8 +90,12 @@ def test_the_values_of_tls_are_checked(text: str, message: str) -> None:
 
 
 def test_what_tls_can_do_is_known() -> None:
-    text = "http: {tls: {ciphersuites: [TLS_AES_128_GCM_SHA256], minimumtls: tls1.3}}"
-    assert len(problems_with(text)) == 1
+    text = (
+        "http: {tls: {certificate: c, key: k, clientcas: [a],"
+        " clientauth: verify-client-cert-if-given,"
+        " ciphersuites: [TLS_AES_128_GCM_SHA256], minimumtls: tls1.3}}"
+    )
+    assert with_key(text).findings == ()
 
 
 def test_sizes_that_fit_are_taken() -> None:
