@@ -68,7 +68,6 @@ UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
     ("auth.token", _given),
     ("auth.htpasswd", _given),
     ("http.tls.clientauth", _unverified),
-    ("http.tls.letsencrypt", _set),
     ("http.h2c.enabled", _on),
     ("log.hooks[]", _enabled),
     ("middleware.registry[]", _enabled),
