@@ -48,6 +48,10 @@ _WORKERS: Final = range(1, 65)
 """Worker processes: 64 is far above what one machine's storage feeds."""
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A field name. Source: RFC 9110, section 5.6.2."""
+_HOST_NAME: Final = re.compile(
+    r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}"
+)
+"""A host's full name in the DNS. Source: RFC 1123, section 2.1."""
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 """A field value, which must not break out of its line. Source: RFC 9110, section 5.5."""
 
@@ -106,6 +110,23 @@ def _cipher_suite(value: str) -> str:
     return value
 
 
+def _public_host(value: str) -> str:
+    """Return the name of a host that an authority can certify, in lower case."""
+    name = value.lower().rstrip(".")
+    if not _HOST_NAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
+        raise ValueError(
+            "must be a host's name, without port and wildcard; write one with letters beyond "
+            "a to z in its xn-- form"
+        )
+    return name
+
+
+def _https(value: str | None) -> str | None:
+    if value is not None and not value.startswith("https://"):
+        raise ValueError("must be an https URL")
+    return value
+
+
 def check_field_name(name: str) -> str:
     """Return `name` if a header field may be called so.
 
@@ -147,8 +168,8 @@ class LetsEncryptSettings(Section):
 
     cachefile: OptionalText = None
     email: OptionalText = None
-    hosts: tuple[Text, ...] = ()
-    directoryurl: OptionalText = None
+    hosts: tuple[Annotated[Text, AfterValidator(_public_host)], ...] = ()
+    directoryurl: Annotated[OptionalText, AfterValidator(_https)] = None
 
 
 class TLSSettings(Section):
@@ -171,6 +192,10 @@ class TLSSettings(Section):
     def _one_certificate(self) -> Self:
         if self.certificate and self.letsencrypt.cachefile:
             raise VerbatimError("cannot specify both certificate and Let's Encrypt")
+        if self.letsencrypt.cachefile and not self.letsencrypt.hosts:
+            raise VerbatimError(
+                "letsencrypt.hosts is empty: name the hosts to get certificates for"
+            )
         if bool(self.certificate) != bool(self.key):
             given, missing = ("certificate", "key") if self.certificate else ("key", "certificate")
             raise VerbatimError(f"there is a {given} and no {missing}; name the file of both")

@@ -5,7 +5,6 @@ authority once; what it issues may change.
 """
 
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from dockyard.server.files import write_privately
 from dockyard.server.tls import reason_of
 
 
@@ -81,8 +81,8 @@ def issue(directory: Path, hosts: Sequence[str], age: timedelta, now: datetime) 
         authority, signing = _open_authority(files, now)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _sign(hosts[0], names, key, (authority, signing), (now, age))
-        _write(files.key, _encoded(key), 0o600)
-        _write(files.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
+        write_privately(files.key, _encoded(key), 0o600)
+        write_privately(files.certificate, certificate.public_bytes(Encoding.PEM), 0o644)
     except OSError as error:
         raise AuthorityError(f"{error.filename or directory}: {reason_of(error)}") from error
     return files
@@ -151,8 +151,8 @@ def _make_authority(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(files.authority_key, _encoded(key), 0o600)
-    _write(files.authority, certificate.public_bytes(Encoding.PEM), 0o644)
+    write_privately(files.authority_key, _encoded(key), 0o600)
+    write_privately(files.authority, certificate.public_bytes(Encoding.PEM), 0o644)
     return certificate, key
 
 
@@ -188,18 +188,3 @@ def _named(name: str) -> x509.Name:
 
 def _encoded(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` in the place of what is at `path`, never readable beyond `mode`."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -130,10 +130,11 @@ class ConfiguredCertificate:
 
     def _look(self) -> tuple[object, ...]:
         """Return what changes when a file does: it is another one, or was written to."""
-        return tuple(map(_identity, self._files))
+        return tuple(map(identity_of, self._files))
 
 
-def _identity(path: Path) -> tuple[int, ...]:
+def identity_of(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to; empty if it is not there."""
     try:
         found = os.stat(path)  # noqa: PTH116 -- through links: those of certbot and kubernetes move
     except OSError:

@@ -25,6 +25,7 @@ from dockyard.server.build import build_app
 from dockyard.server.certificates import Certificates, ConfiguredCertificate
 from dockyard.server.debug import Debug
 from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
+from dockyard.server.issued import IssuedCertificates
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
 from dockyard.server.metrics import Metrics
@@ -224,6 +225,8 @@ def make_certificates(settings: Settings) -> Certificates | None:
         TLSError: they can't be used.
     """
     tls = settings.http.tls
+    if tls.letsencrypt.cachefile:
+        return IssuedCertificates(tls)
     return ConfiguredCertificate(tls) if tls.enabled else None
 
 

@@ -20,10 +20,6 @@ S3 = "{bucket: b, region: r}"
             "http: {tls: {certificate: c, key: k, clientauth: require-any-client-cert}}",
             "http.tls.clientauth",
         ),
-        (
-            "http: {tls: {certificate: c, key: k, letsencrypt: {hosts: [a]}}}",
-            "http.tls.letsencrypt",
-        ),
         ("http: {h2c: {enabled: on}}", "http.h2c.enabled"),
         ("log: {hooks: [{type: mail}, {type: mail}]}", "log.hooks"),
         ("middleware: {registry: [{name: a}]}", "middleware.registry"),
@@ -82,11 +78,28 @@ def test_a_wrong_value_of_it_is_told_too() -> None:
         ("key: k", "there is a key and no certificate; name the file of both"),
         ("clientcas: [a]", "without certificate and key this would be plain http; name their files, or remove the section"),
         ("minimumtls: tls1.3", "without certificate and key this would be plain http; name their files, or remove the section"),
+        ("letsencrypt: {cachefile: f}", "letsencrypt.hosts is empty: name the hosts to get certificates for"),
+        ("letsencrypt: {hosts: [a.example]}", "without certificate and key this would be plain http; name their files, or remove the section"),
         ("clientauth: maybe", "must be one of request-client-cert, require-any-client-cert, verify-client-cert-if-given, require-and-verify-client-cert, not 'maybe'"),
     ],
 )  # fmt: skip
 def test_the_values_of_tls_are_checked(text: str, message: str) -> None:
     assert any(problem.endswith(message) for problem in problems_with(f"http: {{tls: {{{text}}}}}"))
+
+
+@pytest.mark.parametrize("host", ["*.a.example", "a.example:443", "192.0.2.1", "localhost", "bücher.example", "../a.example", ""])  # fmt: skip
+def test_a_host_must_be_one_that_an_authority_certifies(host: str) -> None:
+    found = problems_with(
+        f"http: {{tls: {{letsencrypt: {{cachefile: f, hosts: [a.example, '{host}']}}}}}}"
+    )
+    assert any("http.tls.letsencrypt.hosts[1]: must be a host's name" in each for each in found)
+
+
+def test_an_authority_is_https() -> None:
+    found = problems_with(
+        "http: {tls: {letsencrypt: {cachefile: f, hosts: [a.example], directoryurl: 'http://a'}}}"
+    )
+    assert "http.tls.letsencrypt.directoryurl: must be an https URL" in found[0]
 
 
 def test_what_tls_can_do_is_known() -> None:
