@@ -476,6 +476,12 @@ class Pusher:
                 raise LostError(f"{where}: blob {blob}: {got.status} {got.body[:200]!r}")
 
 
+def telling(output: str) -> str:
+    """Return what a command said of trouble."""
+    lines = [line for line in output.splitlines() if "can't read" in line or "failed" in line]
+    return "\n".join(lines[:20]) or output[-2000:]
+
+
 def layer_of(number: int) -> bytes:
     return random.Random(f"layer {number}").randbytes(2_000 + 500 * number)
 
@@ -520,7 +526,7 @@ class CollectorLoop:
         gone = output.count("blob eligible for deletion: ")
         self.counts["blobs collected by the command"] += gone
         if process.returncode != 0:
-            self.problems.append(f"garbage-collect: {process.returncode}: {output[-2000:]}")
+            self.problems.append(f"garbage-collect: {process.returncode}: {telling(output)}")
 
 
 @pytest.fixture
