@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from dockyard.core.evidence import SETTLED
 from dockyard.core.policy import Children, Policy
 from dockyard.core.problems import REMEDIES, Kind
 from dockyard.core.trash import Trash
@@ -15,7 +14,7 @@ from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.interface import Storage
-from tests.parts.checking import check
+from tests.parts.checking import Aged, check
 from tests.parts.images import artifact, image, manifest, multi_platform
 from tests.unit.core.pushing import Tree, blob
 
@@ -24,14 +23,6 @@ ONE = image("one")
 LAYER = Digest.parse(ONE.blobs[-1].digest)
 MANIFEST = Digest.parse(ONE.digest)
 GONE = Digest.of(b"never stored")
-
-
-class Aged(FilesystemStorage):
-    """A storage in which everything has been so for two hours, as far as anyone asks."""
-
-    @override
-    async def age(self, path: str) -> float:
-        return await super().age(path) + 2 * SETTLED.total_seconds()
 
 
 @pytest.fixture

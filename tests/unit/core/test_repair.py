@@ -17,10 +17,10 @@ from dockyard.storage import layout
 from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.interface import Storage
-from tests.parts.checking import check, repair, verification_on
+from tests.parts.checking import Aged, check, repair, verification_on
 from tests.parts.images import image
 from tests.unit.core.pushing import Tree, blob
-from tests.unit.core.test_integrity import GONE as NOWHERE, LAYER, MANIFEST, ONE, Aged
+from tests.unit.core.test_integrity import GONE as NOWHERE, LAYER, MANIFEST, ONE
 
 
 LAYER_LINK = layout.layer_link("team/a", LAYER)
