@@ -105,7 +105,7 @@ class Repair:
         if await self._storage.exists(problem.path) or not await self._storage.exists(manifest):
             return GONE
         if not await self._is_sound(problem.digest):
-            return LEFT
+            return GONE  # set aside as damaged: the manifest lacks it, which the next look finds
         await write_link(self._storage, problem.path, problem.digest)
         return LINKED
 

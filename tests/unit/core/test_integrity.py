@@ -1,6 +1,7 @@
 """What a check of the tree finds. What is done about it: `test_repair`."""
 
 import os
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from dockyard.core.trash import Trash
 from dockyard.errors import StorageError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
+from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
-from dockyard.storage.interface import Storage
+from dockyard.storage.interface import Entry, Storage
 from tests.parts.checking import Aged, check
 from tests.parts.images import artifact, image, manifest, multi_platform
 from tests.unit.core.pushing import Tree, blob
@@ -299,6 +301,54 @@ class TestWhatCannotBeRead:
         found = {problem.kind: problem for problem in await check(Broken(tmp_path))}
         assert set(found) == {Kind.UNREACHABLE, Kind.DAMAGED_LINK}
         assert "Input/output error" in found[Kind.UNREACHABLE].detail
+
+    @pytest.mark.parametrize(
+        "path",
+        [layout.blob(LAYER), layout.blob(MANIFEST), layout.revisions("team/a")],
+        ids=["blob", "manifest", "directory"],
+    )
+    async def test_is_told_whatever_it_is(self, tree: Tree, tmp_path: Path, path: str) -> None:
+        class Broken(FilesystemStorage):
+            @override
+            async def get(self, path: str, limit: int) -> bytes:
+                self.refuse(path)
+                return await super().get(path, limit)
+
+            @override
+            async def open(self, path: str) -> FileReader:
+                self.refuse(path)
+                return await super().open(path)
+
+            @override
+            async def list(self, path: str) -> Iterable[Entry]:
+                self.refuse(path)
+                return await super().list(path)
+
+            def refuse(self, asked: str) -> None:
+                if asked == path:
+                    raise StorageError(f"{path}: Input/output error")
+
+        await tree.push("team/b", ONE, "v1")
+        found = await check(Broken(tmp_path), verify=True)
+        assert {(each.kind, each.path) for each in found} == {(Kind.UNREACHABLE, path)}
+
+    async def test_one_that_fails_while_it_is_read(self, tree: Tree, tmp_path: Path) -> None:
+        class Failing(FileReader):
+            @override
+            async def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
+                async for chunk in super().read(start, stop - 1):
+                    yield chunk
+                raise StorageError("Input/output error")
+
+        class Broken(FilesystemStorage):
+            @override
+            async def open(self, path: str) -> FileReader:
+                opened = await super().open(path)
+                return Failing(opened._descriptor, path, opened.size)  # noqa: SLF001
+
+        assert await check(tree.storage) == []
+        found = await check(Broken(tmp_path), verify=True)
+        assert {each.kind for each in found} == {Kind.UNREACHABLE}
 
 
 async def test_an_upload_whose_link_is_there_and_whose_blob_is_not_yet_is_no_problem(

@@ -311,6 +311,81 @@ class TestUploads:
         assert await tree.storage.exists(layout.upload("team/a", "x"))
 
 
+INDEX = layout.tag_index("team/a", "v1", MANIFEST)
+DIRECTORY = layout.tag("team/a", "v1")
+
+
+class TestWhatIsGoneMeanwhile:
+    """What was found is looked at again before anything is done."""
+
+    @pytest.mark.parametrize(
+        "problem",
+        [
+            Problem(Kind.DAMAGED_BLOB, layout.blob(LAYER), "", LAYER),
+            Problem(Kind.EMPTY_BLOB, layout.blob(LAYER).removesuffix("/data"), "", LAYER),
+            Problem(Kind.EMPTY_BLOB, "docker/registry/v2/blobs/sha256/no/where", "", NOWHERE),
+            Problem(Kind.DAMAGED_LINK, LAYER_LINK, "team/a", LAYER),
+            Problem(Kind.DAMAGED_LINK, layout.layer_link("x", LAYER), "x", LAYER),
+            Problem(Kind.DAMAGED_LINK, TAG, "team/a", tag="v1"),
+            Problem(Kind.DAMAGED_LINK, INDEX, "team/a", MANIFEST, tag="v1"),
+            Problem(Kind.DANGLING_LAYER, LAYER_LINK, "team/a", LAYER),
+            Problem(Kind.DANGLING_LAYER, layout.layer_link("x", LAYER), "x", LAYER),
+            Problem(Kind.DANGLING_TAG, TAG, "team/a", MANIFEST, tag="v1"),
+            Problem(Kind.UNSET_TAG, DIRECTORY, "team/a", tag="v1"),
+            Problem(Kind.UNSET_TAG, layout.tag("team/a", "v2"), "team/a", tag="v2"),
+            Problem(Kind.MISSING_LINK, LAYER_LINK, "team/a", LAYER, needed_by=MANIFEST),
+            Problem(Kind.LEFTOVER, f"{LAYER_LINK}.tmp", "team/a"),
+        ],
+        ids=lambda problem: f"{problem.kind.name} {problem.path[22:]}",
+    )
+    async def test_is_not_repaired(self, tree: Tree, problem: Problem) -> None:
+        repairing = Repair(tree.storage, tree.services.manifests, verification_on(tree.storage))
+        assert (await repairing.repair(problem)).repaired == GONE
+        await assert_served(tree)
+        assert not await tree.storage.exists(f"{layout.PRIVATE}/quarantine")
+
+    async def test_a_tag_that_is_damaged_by_now_is_left_to_the_next_check(self, tree: Tree) -> None:
+        await tree.storage.put(TAG, b"")
+        problem = Problem(Kind.DANGLING_TAG, TAG, "team/a", MANIFEST, tag="v1")
+        repairing = Repair(tree.storage, tree.services.manifests, verification_on(tree.storage))
+        assert (await repairing.repair(problem)).repaired == GONE
+        assert await tree.storage.exists(TAG)
+
+    async def test_a_missing_link_to_what_is_damaged_is_not_made(
+        self, tree: Tree, tmp_path: Path
+    ) -> None:
+        await tree.storage.delete(LAYER_LINK.removesuffix("/link"))
+        (tmp_path / layout.blob(LAYER)).write_bytes(b"damaged")
+        assert sorted(await mend(tree)) == [GONE, ASIDE]
+        assert [each.kind for each in await check(tree.storage)] == [Kind.INCOMPLETE]
+
+    async def test_a_revision_without_its_bytes_is_left(self, tree: Tree) -> None:
+        await tree.storage.put(layout.revision_link("team/a", NOWHERE), b"")
+        assert await mend(tree) == [LEFT]
+
+    async def test_one_that_is_replaced_again_and_again_is_left_to_who_does(
+        self, tree: Tree, tmp_path: Path
+    ) -> None:
+        class Busy(FilesystemStorage):
+            @override
+            async def age(self, path: str) -> float:
+                return 0.0 if path == layout.blob(LAYER) else await super().age(path)
+
+        (tmp_path / layout.blob(LAYER)).write_bytes(b"damaged")
+        assert await mend(tree, Busy(tmp_path)) == [GONE]
+        assert (tmp_path / layout.blob(LAYER)).exists()
+
+    async def test_one_that_is_no_file_by_now_makes_way(self, tree: Tree, tmp_path: Path) -> None:
+        path = tmp_path / layout.blob(LAYER)
+        path.unlink()
+        path.mkdir()
+        await tree.storage.delete(LAYER_LINK.removesuffix("/link"))
+        problem = Problem(Kind.MISSING_LINK, LAYER_LINK, "team/a", LAYER, needed_by=MANIFEST)
+        repairing = Repair(tree.storage, tree.services.manifests, verification_on(tree.storage))
+        assert (await repairing.repair(problem)).repaired == GONE
+        assert not await tree.storage.exists(LAYER_LINK)
+
+
 class TestBesideOthers:
     async def test_an_upload_that_ends_at_that_moment_keeps_its_link(
         self, tree: Tree, tmp_path: Path
