@@ -240,6 +240,8 @@ class Marking:
                 except (StorageError, ManifestInvalidError) as error:
                     if not await self._exists(f"{place}/link"):
                         continue
+                    if place is not places[0] and isinstance(error, PathUnknownError):
+                        continue  # its bytes were destroyed: nobody can restore it, whatever stays
                     # It may have been deleted when it was read, and be here again.
                     if attempt == READ_TRIES - 1 or not isinstance(error, PathUnknownError):
                         await self.doubt(name, f"{place}/link", error)
