@@ -37,6 +37,9 @@ from dockyard.storage.interface import Entry, Reader, Writer
 IDENTIFIER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What is chosen by chance in a path: the name of an upload."""
 
+ITEM: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+"""What is chosen by time in a path: the name of an item of the trash."""
+
 T = TypeVar("T")
 
 Actor = Coroutine[Any, Any, None]
@@ -90,8 +93,8 @@ class SteppedStorage:
         if self.killing:
             raise Killed
         if self.stepped:
-            known = tuple(IDENTIFIER.sub("upload", path) for path in paths)
-            await Step(call, known, writes, lock)
+            known = (IDENTIFIER.sub("upload", path) for path in paths)
+            await Step(call, tuple(ITEM.sub("item", path) for path in known), writes, lock)
 
     def may_go(self, step: Step) -> bool:
         """Return whether a lock that is waited for is free."""

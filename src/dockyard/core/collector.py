@@ -154,7 +154,6 @@ class Collector:
             StorageError: it could not go on; nothing is lost, what went is in the trash.
         """
         async with self._storage.lock("collect", "blobs"):
-            expired = [] if plan.dry_run else await self._trash.expire()
             rules = Rules(
                 delete_untagged=plan.delete_untagged,
                 sparing=plan.sparing,
@@ -162,6 +161,7 @@ class Collector:
                 pace=plan.pace,
             )
             marking = Marking(self._storage, observer, rules)
+            expired = await self._expire(marking, plan)
             marks = await marking.run()
             left = [] if marks.everything else await self._left(marking)
             candidates = await self._candidates(marking, left)
@@ -178,6 +178,31 @@ class Collector:
                 await self._empty(run)
                 await self._leases.sweep()
             return result
+
+    async def _expire(self, marking: Marking, plan: Plan) -> list[str]:
+        """Destroy the items of the trash that were kept long enough; return their names.
+
+        One that can't be destroyed keeps what it needs, as all do that are there.
+        """
+        try:
+            over = await self._trash.over()
+        except StorageError as error:
+            marking.tell(layout.trash_items(), error)
+            return []
+        if plan.dry_run:
+            marking.discarded.leave_out(over)
+            return over
+        gone = list[str]()
+        for identifier in over:
+            try:
+                await self._trash.destroy(identifier)
+            except PathUnknownError:
+                continue  # restored or destroyed by another
+            except StorageError as error:
+                marking.tell(layout.trash_item(identifier), error)
+            else:
+                gone.append(identifier)
+        return gone
 
     async def _left(self, marking: Marking) -> list[Digest]:
         """Return the blobs that an earlier collection took and did not destroy.

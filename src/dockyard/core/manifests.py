@@ -18,6 +18,7 @@ from dockyard.core.trash import Trash
 from dockyard.errors import (
     DigestMismatchError,
     ManifestBlobsUnknownError,
+    ManifestInvalidError,
     ManifestUnknownError,
     PathUnknownError,
     StorageError,
@@ -190,14 +191,31 @@ class Manifests:
             await removal.add(layout.revision(name, digest))
 
     async def references(self, name: str, digest: Digest) -> None:
-        """Return if the repository has all that its manifest `digest` needs.
+        """Return if the repository has its manifest `digest` and all that this needs, stored.
 
         Raises:
             ManifestUnknownError: it has no such manifest.
             ManifestBlobsUnknownError: something is missing.
+            ManifestInvalidError: it is of a kind that is no longer served.
         """
         stored = await self.get(name, digest)
+        # What the cache has may have been collected since: whoever restores it is to be told.
+        try:
+            await self._content(await read_link(self._storage, layout.revision_link(name, digest)))
+        except PathUnknownError as error:
+            raise ManifestUnknownError(str(digest)) from error
         await self._check_references(name, grammar.parse(stored.content, stored.media_type))
+
+    async def children(self, name: str, digest: Digest) -> list[Digest]:
+        """Return the manifests that a manifest of `name` lists; none if it can't be read."""
+        stored = await get_readable(self, name, digest)
+        if stored is None:
+            return []
+        try:
+            manifest = grammar.parse(stored.content, stored.media_type)
+        except ManifestInvalidError:
+            return []
+        return [child.digest for child in manifest.children]
 
     async def _check_again(self, push: ManifestPush, digest: Digest, manifest: Manifest) -> None:
         """Return if everything is still there now that the link says that it is needed.

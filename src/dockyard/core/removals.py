@@ -1,6 +1,6 @@
 """Removing repositories, and bringing back what was removed, or what tags pointed to."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -155,19 +155,21 @@ class Removals:
             if past is None:
                 raise NoEarlierManifestError(tag)
             digest = past.digest
-        if past is not None and past.item is not None:
-            item = await self._trash.item(past.item)
-            if item is not None:
-                await self._restore_manifests(item, Restored(name))
-        # Shared, as for a push: no collection drops the manifest between the look and the tag.
-        async with self._storage.lock("repository", name, shared=True):
-            if not await self._manifests.exists(name, digest):
-                raise ManifestUnknownError(str(digest))
+        restored = Restored(name)
+        # Alone from here to the tag: no collection drops the manifest before the tag points to it.
+        async with self._storage.lock("repository", name):
+            await self._bring_back(name, [digest], {}, restored)
+            if digest in restored.incomplete:
+                why = restored.incomplete[digest]
+                raise ManifestUnknownError(str(digest), damage=f"not whole any more: {why}")
             await self._tags.move(name, tag, digest)
         return digest
 
     async def restore(self, identifier: str) -> Restored:
         """Bring back an item of the trash to where it was; return what came back.
+
+        A manifest comes back if all that it needs is there, and a tag with what it points to, which
+        other items may have.
 
         Raises:
             ItemUnknownError: there is no such item.
@@ -175,50 +177,97 @@ class Removals:
         item = await self._trash.item(identifier)
         if item is None:
             raise ItemUnknownError(identifier)
-        restored = Restored(item.name)
-        await self._restore_manifests(item, restored)
-        async with self._storage.lock("repository", item.name):
-            for tag, digest in item.tags.items():
-                await self._restore_tag(item, tag, digest, restored)
-        if not restored.incomplete:
-            with suppress(PathUnknownError):
-                await self._trash.destroy(identifier)
-        return restored
-
-    async def _restore_manifests(self, item: Item, restored: Restored) -> None:
-        """Move links of blobs and manifests back, then look whether all they need is there.
-
-        In this order, so that a collection that takes a blob meanwhile either sees the manifest or
-        is seen. One that lacks something goes back to the trash.
-        """
-        name = item.name
+        name, restored = item.name, Restored(item.name)
+        # Held from the first move to the last tag: no collection drops a manifest between the two.
         async with self._storage.lock("repository", name):
             for digest in item.blobs:
                 target = layout.layer_link(name, digest).removesuffix("/link")
                 place = f"{item.directory}/_layers/{digest.algorithm}/{digest.hex}"
                 await self._move_unless_there(place, target)
-            for digest, place in item.manifests.items():
-                await self._move_unless_there(place, layout.revision(name, digest))
-            for digest, place in item.manifests.items():
-                try:
-                    await self._manifests.references(name, digest)
-                except (
-                    ManifestBlobsUnknownError,
-                    ManifestUnknownError,
-                    ManifestInvalidError,
-                ) as error:
-                    restored.incomplete[digest] = str(error)
-                    with suppress(PathUnknownError):
-                        await self._storage.move(layout.revision(name, digest), place)
-                else:
-                    restored.manifests.append(digest)
+            pointed = [digest for digest in item.tags.values() if digest is not None]
+            wanted = list(dict.fromkeys([*item.manifests, *pointed]))
+            await self._bring_back(name, wanted, item.manifests, restored)
+            for tag, pointed_to in item.tags.items():
+                if pointed_to is None or pointed_to not in restored.incomplete:
+                    await self._restore_tag(item, tag, restored)
+        if not restored.incomplete:
+            with suppress(PathUnknownError):
+                await self._trash.destroy(identifier)
+        return restored
 
-    async def _restore_tag(
-        self, item: Item, tag: str, digest: Digest | None, restored: Restored
+    async def _bring_back(
+        self,
+        name: str,
+        wanted: Sequence[Digest],
+        first: Mapping[Digest, str],
+        restored: Restored,
     ) -> None:
+        """Move the links of manifests, and of those they list, back from the trash; then look.
+
+        In this order, so that a collection that takes a blob meanwhile either sees the manifest or
+        is seen. One that lacks something goes back to the trash. To be called with the
+        repository's lock held.
+
+        Args:
+            name: the repository.
+            wanted: the manifests; they may be in the repository already.
+            first: where to take manifests from, before any other item is looked into.
+            restored: is told what came back, and what did not.
+        """
+        places = {
+            digest: place
+            for item in await self.items(name)
+            for digest, place in item.manifests.items()
+        } | dict(first)
+        known, moved, waiting = list[Digest](), dict[Digest, str](), list(reversed(wanted))
+        while waiting:
+            digest = waiting.pop()
+            if digest in known:
+                continue
+            known.append(digest)
+            place = places.get(digest)
+            if place and await self._move_unless_there(place, layout.revision(name, digest)):
+                moved[digest] = place
+            waiting += await self._manifests.children(name, digest)
+        await self._return_incomplete(name, known, moved, restored)
+        restored.manifests += [
+            each for each in known if each in {*wanted, *moved} and each not in restored.incomplete
+        ]
+        await self._tidy(name, set(moved.values()) - set(first.values()))
+
+    async def _return_incomplete(
+        self, name: str, known: Sequence[Digest], moved: Mapping[Digest, str], restored: Restored
+    ) -> None:
+        """Move what lacks something back to the trash; then what lacks that, and so on."""
+        lacking: dict[Digest, str] | None = None
+        while lacking is None or lacking:
+            lacking = {}
+            for digest in known:
+                if digest not in restored.incomplete and (why := await self._lack(name, digest)):
+                    lacking[digest] = why
+            for digest in moved.keys() & lacking.keys():
+                with suppress(PathUnknownError):
+                    await self._storage.move(layout.revision(name, digest), moved[digest])
+            restored.incomplete |= lacking
+
+    async def _lack(self, name: str, digest: Digest) -> str | None:
+        """Return what a manifest of a repository lacks, in words, if it is not whole."""
+        try:
+            await self._manifests.references(name, digest)
+        except (ManifestBlobsUnknownError, ManifestUnknownError, ManifestInvalidError) as error:
+            return str(error)
+        return None
+
+    async def _tidy(self, name: str, places: Collection[str]) -> None:
+        """Destroy the items from which the last was taken."""
+        for item in await self.items(name) if places else ():
+            emptied = not (item.manifests or item.tags or item.blobs)
+            if emptied and any(place.startswith(f"{item.directory}/") for place in places):
+                with suppress(PathUnknownError):
+                    await self._trash.destroy(item.identifier)
+
+    async def _restore_tag(self, item: Item, tag: str, restored: Restored) -> None:
         name, place = item.name, f"{item.directory}/_manifests/tags/{tag}"
-        if digest is not None and digest in restored.incomplete:
-            return
         async with self._storage.lock("tag", f"{name}:{tag}"):
             if await self._move_unless_there(place, layout.tag(name, tag)):
                 restored.tags.append(tag)
@@ -226,7 +275,10 @@ class Removals:
             for past in await self._moves(place):
                 target = layout.tag_index(name, tag, past).removesuffix("/link")
                 await self._move_unless_there(f"{place}/index/{past.algorithm}/{past.hex}", target)
-            restored.taken.append(tag)
+            # A directory without its link is a tag half made: the last thing that happened to it.
+            current = layout.tag_current(name, tag).removesuffix("/link")
+            back = await self._move_unless_there(f"{place}/current", current)
+            (restored.tags if back else restored.taken).append(tag)
 
     async def _move_unless_there(self, source: str, target: str) -> bool:
         if await self._storage.exists(target):

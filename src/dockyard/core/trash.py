@@ -162,9 +162,14 @@ class Trash:
 
     # Items
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is removed can be restored."""
+        return self._keep > timedelta(0)
+
     def removal(self, name: str) -> Removal:
         """Return a removal from the repository `name`: what is added to it becomes one item."""
-        if self._keep <= timedelta(0):
+        if not self.keeps:
             return Removal(self._storage, name, None)
         now = self._clock().astimezone(UTC)
         return Removal(self._storage, name, f"{now:{TIME_FORM}}-{secrets.token_hex(4)}")
@@ -177,10 +182,18 @@ class Trash:
                 found += await self._read(identifier, removed)
         return found
 
+    async def identifiers(self) -> list[str]:
+        """Return the names of all items that are there, also of those not kept any longer."""
+        return [identifier for identifier, _ in await self._identifiers()]
+
+    async def parts(self, identifier: str) -> list[Item]:
+        """Return what an item has, by repository; nothing if there is none of that name."""
+        removed = _time_of(identifier)
+        return [] if removed is None else await self._read(identifier, removed)
+
     async def item(self, identifier: str) -> Item | None:
         """Return one item, or `None` if there is none of that name."""
-        removed = _time_of(identifier)
-        found = [] if removed is None else await self._read(identifier, removed)
+        found = await self.parts(identifier)
         return found[0] if found else None
 
     async def destroy(self, identifier: str) -> None:
@@ -193,13 +206,9 @@ class Trash:
             raise PathUnknownError(identifier)
         await self._storage.delete(layout.trash_item(identifier))
 
-    async def expire(self) -> list[str]:
-        """Destroy the items that were kept long enough; return their names."""
-        over = [name for name, removed in await self._identifiers() if self._is_over(removed)]
-        for identifier in over:
-            with suppress(PathUnknownError):  # restored or destroyed by another
-                await self.destroy(identifier)
-        return over
+    async def over(self) -> list[str]:
+        """Return the names of the items that were kept long enough."""
+        return [name for name, removed in await self._identifiers() if self._is_over(removed)]
 
     async def _identifiers(self) -> list[tuple[str, datetime]]:
         found = [(name, _time_of(name)) for name in sorted(await self._names(layout.trash_items()))]
