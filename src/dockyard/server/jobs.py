@@ -28,7 +28,8 @@ FIRST_RUN: Final = timedelta(hours=1)
 replicas started together don't all walk the tree. Source: distribution v3.1.1, handlers/app.go."""
 
 PATIENCE: Final = timedelta(minutes=1)
-"""How often a worker looks whether the one that does a job is gone, and whether it is time."""
+"""How often a worker looks whether the one that does a job is gone, and whether it is time; more
+often, if the job is to be done more often."""
 
 PULLS_WRITTEN: Final = timedelta(seconds=10)
 """How often a worker writes down what was pulled: what a kill forgets is that much."""
@@ -126,6 +127,7 @@ class Collecting:
         self._storage: Final = storage
         self._state: Final = state
         self._clock: Final = clock
+        self._patience: Final = min(PATIENCE, self._gc.interval)
 
     async def run(self) -> None:
         """Collect until cancelled; failing once is logged and tried again."""
@@ -137,15 +139,17 @@ class Collecting:
                 pass  # another process does it, or a command collects just now
             except StorageError as error:
                 structlog.get_logger().error("collection failed", err=str(error))
-            await asyncio.sleep(PATIENCE.total_seconds())
+            await asyncio.sleep(self._patience.total_seconds())
 
     async def _keep_collecting(self) -> None:
         due = await self._first_due()
         while True:
             now = self._clock()
-            if now < due or not is_open(self._gc.window, now.astimezone().time()):
-                left = max(due - now, timedelta(seconds=1))
-                await asyncio.sleep(min(left, PATIENCE).total_seconds())
+            if now < due:
+                await asyncio.sleep(min(due - now, self._patience).total_seconds())
+                continue
+            if not is_open(self._gc.window, now.astimezone().time()):
+                await asyncio.sleep(PATIENCE.total_seconds())
                 continue
             await self._collect()
             due = now + self._gc.interval
