@@ -340,16 +340,16 @@ class Process:
             self.world.acknowledged.discard(known)
         await self.removals.remove_repository(name)
 
-    async def restore(self, *, may_fail: bool = False) -> None:
+    async def restore(self, *, may_be_gone: bool = False, may_lack: bool = False) -> None:
         """Restore the oldest item of the trash."""
         for item in (await self.removals.items())[:1]:
             try:
                 restored = await self.removals.restore(item.identifier)
             except ItemUnknownError:
-                if not may_fail:
+                if not may_be_gone:
                     self.world.problems.append(f"{item.identifier} is gone")
                 return
-            if restored.incomplete and not may_fail:
+            if restored.incomplete and not may_lack:
                 self.world.problems.append(f"not whole: {restored.incomplete}")
             self.world.acknowledged.update((item.name, digest) for digest in restored.manifests)
             for tag in restored.tags:
@@ -599,14 +599,14 @@ async def restore(process: Process) -> None:
 
 
 async def restore_if_there(process: Process) -> None:
-    await process.restore(may_fail=True)
+    await process.restore(may_be_gone=True)
 
 
 async def pull_and_restore(process: Process) -> None:
     """In a worker that has the manifest in its cache, as after a pull."""
     digest = Digest.parse(IMAGE.digest)
     process.manifests._keep(digest, IMAGE.manifest.body)  # noqa: SLF001 -- a pull adds steps
-    await process.restore(may_fail=True)
+    await process.restore(may_be_gone=True, may_lack=True)
 
 
 async def delete_and_restore(process: Process) -> None:

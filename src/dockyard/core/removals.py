@@ -193,6 +193,8 @@ class Removals:
         if not restored.incomplete:
             with suppress(PathUnknownError):
                 await self._trash.destroy(identifier)
+        elif not (restored.manifests or await self._trash.item(identifier)):
+            raise ItemUnknownError(identifier)  # it was destroyed before anything was moved
         return restored
 
     async def _bring_back(
