@@ -262,18 +262,24 @@ class FilesystemStorage:
             self._remove_empty(parent)
 
     def _move_all(self, moves: Sequence[tuple[str, str]]) -> dict[str, StorageError | None]:
-        """Rename all, then sync the new names: until then the old ones may come back, no more."""
+        """Rename all, then sync the new names, then remove directories that held the old ones.
+
+        In this order: a directory's removal may reach the disk before a rename in it does.
+        """
         results: dict[str, StorageError | None] = {}
         targets: dict[str, str] = {}
+        emptied: list[str] = []
         for source, target in moves:
             full = f"{self._root}/{source}"
             with _collecting(results, source):
                 self._names.rename(full, target)
                 targets[os.path.dirname(target)] = target  # noqa: PTH120 -- plain strings
-                self._remove_empty(os.path.dirname(full))  # noqa: PTH120 -- plain strings
+                emptied.append(os.path.dirname(full))  # noqa: PTH120 -- plain strings
         for target in targets.values():
             with translating(target), suppress(FileNotFoundError):  # moved on since
                 self._names.sync(target)
+        for directory in emptied:
+            self._remove_empty(directory)
         return results
 
     def _remove_empty(self, directory: str) -> None:
