@@ -575,7 +575,7 @@ def test_no_acknowledged_image_is_lost(folder: Path) -> None:
     assert not problems, "\n".join(problems[:10])
     registry.assert_no_trace()
     assert counts["images verified at the end"] > 0
-    assert counts["collections by the servers"] > SECONDS / 40
+    assert counts["collections by the servers"] > SECONDS / 100  # most are killed
 
 
 def logged(registry: LiveRegistry) -> Counter[str]:
