@@ -393,10 +393,9 @@ class Pusher:
             self.counts["tags restored, and pulled"] += 1
         self.counts["items restored"] += not restored["incomplete"]
         if restored["incomplete"]:
-            # Part of it may have come back before it was destroyed.
-            left = self._client.request("GET", listing).expect(200).json()["items"]
-            if item["id"] in {each["id"] for each in left}:
-                self._check_refused(repository, item, restored["incomplete"])
+            self._check_refused(repository, item, restored["incomplete"])
+        else:
+            assert {*restored["tags"], *restored["taken"]} == item["tags"].keys()
 
     def _check_refused(
         self, repository: Repository, item: dict[str, Any], incomplete: dict[str, str]

@@ -180,6 +180,9 @@ class Removals:
         name, restored = item.name, Restored(item.name)
         # Held from the first move to the last tag: no collection drops a manifest between the two.
         async with self._storage.lock("repository", name):
+            item = await self._trash.item(identifier)
+            if item is None:  # it was restored or destroyed before we had the lock
+                raise ItemUnknownError(identifier)
             for digest in item.blobs:
                 target = layout.layer_link(name, digest).removesuffix("/link")
                 place = f"{item.directory}/_layers/{digest.algorithm}/{digest.hex}"
@@ -190,11 +193,9 @@ class Removals:
             for tag, pointed_to in item.tags.items():
                 if pointed_to is None or pointed_to not in restored.incomplete:
                     await self._restore_tag(item, tag, restored)
-        if not restored.incomplete:
-            with suppress(PathUnknownError):
-                await self._trash.destroy(identifier)
-        elif not (restored.manifests or await self._trash.item(identifier)):
-            raise ItemUnknownError(identifier)  # it was destroyed before anything was moved
+            if not restored.incomplete:
+                with suppress(PathUnknownError):
+                    await self._trash.drop(identifier)
         return restored
 
     async def _bring_back(
@@ -266,7 +267,7 @@ class Removals:
             emptied = not (item.manifests or item.tags or item.blobs)
             if emptied and any(place.startswith(f"{item.directory}/") for place in places):
                 with suppress(PathUnknownError):
-                    await self._trash.destroy(item.identifier)
+                    await self._trash.drop(item.identifier)
 
     async def _restore_tag(self, item: Item, tag: str, restored: Restored) -> None:
         name, place = item.name, f"{item.directory}/_manifests/tags/{tag}"

@@ -199,6 +199,21 @@ class Trash:
     async def destroy(self, identifier: str) -> None:
         """Destroy an item; the blobs that nothing else needs go with the next collection.
 
+        With the lock of its repository, so that a restore finds all of it or nothing.
+
+        Raises:
+            PathUnknownError: there is no such item.
+        """
+        item = await self.item(identifier)
+        if item is None:
+            await self.drop(identifier)  # nothing that could be restored
+            return
+        async with self._storage.lock("repository", item.name):
+            await self.drop(identifier)
+
+    async def drop(self, identifier: str) -> None:
+        """Destroy an item whose repository's lock is held.
+
         Raises:
             PathUnknownError: there is no such item.
         """
