@@ -1,11 +1,15 @@
-"""Everything at once: pushers, movers, deleters, the collector without pause, and ``kill -9``.
+"""Everything at once: pushers, movers, deleters, restorers, collectors without pause, ``kill -9``.
 
 Each thread owns repositories of its own, so that it knows exactly what must be there: nobody else
 pushes to them or deletes from them. Layers are shared by all, by upload and by mount. Every image
-that was acknowledged and not deleted must be pulled, whole, while it goes on and at the end.
+that was acknowledged and not deleted must be pulled, whole, while it goes on and at the end; so
+must what was restored from the trash, and what a tag was rolled back to.
 
-There is no time during which what nobody needs is spared: the collector takes at once what is
-neither referenced nor leased, so each push is in danger from its first layer on.
+Two collectors take turns: the servers' own, by a schedule without a pause, and the command. Both
+take what is neither referenced nor leased, and both drop what no tag needs. The grace period is a
+few seconds: a push takes tenths of one, and what takes longer may be refused, which is counted.
+What was acknowledged must never be lost, however long that took. The state database is removed now
+and then.
 """
 
 import contextlib
@@ -13,7 +17,9 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -21,9 +27,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -42,7 +48,9 @@ from tests.parts.registries import server_program
 from tests.registry_client import OCTETS, Answer, RegistryClient, with_query
 
 
-SECONDS: Final = float(os.environ.get("DOCKYARD_TORTURE_SECONDS") or 40)
+SECONDS: Final = float(
+    os.environ.get("DOCKYARD_TORTURE_SECONDS") or (300 if os.environ.get("CI") == "true" else 40)
+)
 """How long: seconds for `make test`, 300 for CI, 3600 on demand."""
 
 SEED: Final = int(os.environ.get("DOCKYARD_TEST_SEED") or time.time_ns())
@@ -66,7 +74,27 @@ BREATH: Final = 0.1
 machine, and blobs are collected as often as they are pushed."""
 
 UNTAGGED_EVERY: Final = 3
-"""Every so many collections one deletes untagged manifests too."""
+"""Every so many collections by the command, one deletes untagged manifests too."""
+
+EMPTIES: Final = 0.2
+"""How often the command empties the trash: what was removed just then can't be restored."""
+
+GRACE: Final = 5.0
+"""Seconds for which a client may rely on a blob it was told of: longer than a push takes."""
+
+MAINTENANCE: Final = {
+    "gc": {
+        "enabled": True,
+        "interval": "100ms",
+        "grace": f"{GRACE:.0f}s",
+        "delay": "2s",
+        "deleteuntagged": True,
+    },
+    "trash": {"retention": "15s"},
+}
+"""Everything as short as it may be, so that all of it happens in every run."""
+
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 LOST: Final = (OSError, http.client.HTTPException)
 """What a client sees of a server that was killed."""
@@ -98,11 +126,15 @@ class Repository:
         manifests: those that may be there, acknowledged or not.
         tags: for each tag what it may point to: one digest, or several after a lost answer. None
             stands for no tag. What no tag needs may go by ``-m``, and is not counted on.
+        pasts: for each tag all that it may ever have pointed to.
+        removed: when all of it was removed last.
     """
 
     name: str
     manifests: dict[str, Manifest] = field(default_factory=dict)
     tags: dict[str, set[str | None]] = field(default_factory=dict)
+    pasts: dict[str, set[str]] = field(default_factory=dict)
+    removed: datetime = LONG_AGO
 
     def wanted(self) -> dict[str, str]:
         """Return the tags of which it is known what they point to."""
@@ -145,11 +177,13 @@ class Pusher:
         self._ending = ending
         self._chance = random.Random(f"{SEED} {number}")
         self._client = RegistryClient(registry.address)
+        self._began = 0.0
 
     def run(self) -> None:
         """Work until the end, again and again with another server."""
         ways = [self._push_image] * 6 + [self._push_index] * 2 + [self._pull] * 4
         ways += [self._move_tag, self._delete_tag, self._delete_manifest, self._remove_repository]
+        ways += [self._restore] * 3 + [self._roll_back] * 2
         while not self._ending.is_set():
             time.sleep(self._chance.uniform(0, BREATH))
             try:
@@ -177,12 +211,14 @@ class Pusher:
 
     def _push_image(self) -> None:
         repository = self._chance.choice(self.repositories)
+        self._began = time.monotonic()
         digest = self._push_manifests(repository, 1)[0]
         self._tag(repository, digest, f"tag-{self._chance.randrange(IMAGES)}")
 
     def _push_index(self) -> None:
         """Push images by digest, then an index of them by tag."""
         repository = self._chance.choice(self.repositories)
+        self._began = time.monotonic()
         children = self._push_manifests(repository, 2)
         listed = [
             {
@@ -195,10 +231,11 @@ class Pusher:
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
         body = json.dumps(document).encode()
         for each in children:
-            self._put(repository, each, each).expect(201)
+            if self._is_too_late(self._put(repository, each, each)):
+                return
         digest = digest_of(body)
         repository.manifests[digest] = Manifest(body, OCI_INDEX, children=tuple(children))
-        self._tag(repository, digest, f"index-{self._chance.randrange(2)}", may_lack_children=True)
+        self._tag(repository, digest, f"index-{self._chance.randrange(2)}")
         self.counts["indexes pushed"] += 1
 
     def _push_manifests(self, repository: Repository, count: int) -> list[str]:
@@ -248,20 +285,24 @@ class Pusher:
         known = repository.manifests[digest]
         return self._client.push_manifest(repository.name, reference, known.body, known.media_type)
 
-    def _tag(
-        self, repository: Repository, digest: str, tag: str, *, may_lack_children: bool = False
-    ) -> None:
+    def _tag(self, repository: Repository, digest: str, tag: str) -> None:
         possible = repository.tags.setdefault(tag, {None})
+        before = set(possible)
         possible.add(digest)  # from now on, until it is answered
-        answer = self._put(repository, tag, digest)
-        if may_lack_children and answer.status in {400, 404}:
-            # A collection that deletes untagged manifests took the children, by intention.
-            self.counts["indexes refused without their untagged children"] += 1
-            possible.discard(digest)
+        repository.pasts.setdefault(tag, set()).add(digest)
+        if self._is_too_late(self._put(repository, tag, digest)):
+            repository.tags[tag] = before
             return
-        answer.expect(201)
         repository.tags[tag] = {digest}
         self.counts["images acknowledged"] += 1
+
+    def _is_too_late(self, answer: Answer) -> bool:
+        """Return whether a manifest was refused as its push took longer than the grace period."""
+        if answer.status in {400, 404} and time.monotonic() - self._began > GRACE - 0.5:
+            self.counts["pushes refused after the grace period"] += 1
+            return True
+        answer.expect(201)
+        return False
 
     # Moving and deleting
 
@@ -269,6 +310,7 @@ class Pusher:
         repository = self._chance.choice(self.repositories)
         wanted = repository.wanted()
         if wanted:
+            self._began = time.monotonic()
             digest = self._chance.choice(sorted(wanted.values()))
             self._tag(repository, digest, f"tag-{self._chance.randrange(IMAGES)}")
             self.counts["tags moved"] += 1
@@ -301,15 +343,96 @@ class Pusher:
             self.counts["manifests deleted"] += 1
 
     def _remove_repository(self) -> None:
-        """Remove a repository's directory, as people do."""
+        """Remove a repository's directory, as people do, or by the API, to the trash."""
         if self._chance.random() < 0.5:
-            repository = self._chance.choice(self.repositories)
-            repository.tags = {tag: {None, *each} for tag, each in repository.tags.items()}
-            path = self._registry.root / "docker/registry/v2/repositories" / repository.name
-            while path.exists():  # a killed server's last call, or the collector's, may add a name
-                shutil.rmtree(path, ignore_errors=True)
-            repository.tags.clear()
-            self.counts["repositories removed"] += 1
+            return
+        repository = self._chance.choice(self.repositories)
+        repository.tags = {tag: {None, *each} for tag, each in repository.tags.items()}
+        try:
+            if self._chance.random() < 0.5:
+                self._remove_by_hand(repository)
+                self.counts["repositories removed by hand"] += 1
+            else:
+                target = f"/v2/_dockyard/repositories/{repository.name}"
+                self._client.request("DELETE", target).expect(202, 404)
+                self.counts["repositories removed"] += 1
+        finally:
+            repository.removed = datetime.now(UTC)
+        repository.tags.clear()
+
+    def _remove_by_hand(self, repository: Repository) -> None:
+        path = self._registry.root / "docker/registry/v2/repositories" / repository.name
+        while path.exists():  # a killed server's last call, or the collector's, may add a name
+            shutil.rmtree(path, ignore_errors=True)
+
+    # Undoing
+
+    def _restore(self) -> None:
+        """Bring back something from the trash: whole, or not at all."""
+        repository = self._chance.choice(self.repositories)
+        self._settle_all(repository)
+        listing = f"/v2/_dockyard/trash?repository={repository.name}"
+        items = self._client.request("GET", listing).expect(200).json()["items"]
+        items = [item for item in items if None not in item["tags"].values()]
+        if not items:
+            return
+        item = self._chance.choice(items)
+        before = {tag: set(repository.tags.get(tag, {None})) for tag in item["tags"]}
+        for tag, digest in item["tags"].items():
+            repository.tags.setdefault(tag, {None}).add(digest)
+            repository.pasts.setdefault(tag, set()).add(digest)
+        answer = self._client.request("POST", f"/v2/_dockyard/trash/{item['id']}", body=b"")
+        repository.tags |= before  # nothing came back, unless it says so
+        if answer.expect(200, 404).status == 404:
+            self.counts["items gone when they were to be restored"] += 1
+            return
+        restored = answer.json()
+        for tag in restored["tags"]:
+            repository.tags[tag] = {item["tags"][tag]}
+            self._pull_one(repository, tag, item["tags"][tag])
+            self.counts["tags restored, and pulled"] += 1
+        self.counts["items restored"] += not restored["incomplete"]
+        if restored["incomplete"]:
+            self._check_refused(repository, item, restored["incomplete"])
+        else:
+            assert {*restored["tags"], *restored["taken"]} == item["tags"].keys()
+
+    def _check_refused(
+        self, repository: Repository, item: dict[str, Any], incomplete: dict[str, str]
+    ) -> None:
+        """Check that what did not come back whole may be so.
+
+        An image that was deleted by itself was whole, and is as long as its repository is.
+        """
+        self.counts["items not whole any more"] += 1
+        removed = datetime.fromisoformat(item["removed"])
+        if len(item["manifests"]) != 1 or removed <= repository.removed:
+            return
+        digest = item["manifests"][0]
+        if digest in incomplete and not repository.manifests[digest].children:
+            raise LostError(f"{repository.name}: {item} can't be restored: {incomplete}")
+
+    def _roll_back(self) -> None:
+        """Point a tag to what it pointed to before, or be told that this is gone."""
+        repository = self._chance.choice(self.repositories)
+        if not repository.pasts:
+            return
+        tag = self._chance.choice(sorted(repository.pasts))
+        past = sorted(repository.pasts[tag])
+        target = f"/v2/_dockyard/tags/{repository.name}/{tag}"
+        if self._chance.random() < 0.5:
+            target = with_query(target, digest=self._chance.choice(past))
+        before = set(repository.tags.setdefault(tag, {None}))
+        repository.tags[tag].update(past)
+        answer = self._client.request("POST", target, body=b"")
+        if answer.expect(200, 404).status == 404:
+            repository.tags[tag] = before
+            self.counts["rollbacks refused"] += 1
+            return
+        digest = answer.json()["digest"]
+        repository.tags[tag] = {digest}
+        self._pull_one(repository, tag, digest)
+        self.counts["tags rolled back, and pulled"] += 1
 
     # Pulling
 
@@ -356,6 +479,12 @@ class Pusher:
                 raise LostError(f"{where}: blob {blob}: {got.status} {got.body[:200]!r}")
 
 
+def telling(output: str) -> str:
+    """Return what a command said of trouble."""
+    lines = [line for line in output.splitlines() if "can't read" in line or "failed" in line]
+    return "\n".join(lines[:20]) or output[-2000:]
+
+
 def layer_of(number: int) -> bytes:
     return random.Random(f"layer {number}").randbytes(2_000 + 500 * number)
 
@@ -374,29 +503,33 @@ class CollectorLoop:
         number = 0
         while not self._ending.is_set():
             number += 1
-            self.collect(untagged=number % UNTAGGED_EVERY == 0, may_kill=True)
+            options = ["-m"] if number % UNTAGGED_EVERY == 0 else []
+            options += [] if self._chance.random() < EMPTIES else ["--keep-trash"]
+            self.collect(*options, may_kill=True)
 
-    def collect(self, *, untagged: bool, may_kill: bool) -> None:
+    def collect(self, *options: str, may_kill: bool = False) -> None:
         """Run the command once."""
-        command = [server_program(), "garbage-collect", str(self._registry.config)]
-        command += ["-m"] if untagged else []
+        command = [server_program(), "garbage-collect", str(self._registry.config), *options]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         if may_kill and self._chance.random() < 0.3:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(self._chance.uniform(0.2, 1.2))
+                process.wait(self._chance.uniform(0.2, 2))
             if process.poll() is None:
                 process.kill()
-                self.counts["collectors killed"] += 1
+                self.counts["commands killed"] += 1
                 process.communicate()
                 return
         output, _ = process.communicate()
-        self.counts["collections with -m" if untagged else "collections"] += 1
+        if "another garbage-collect runs" in output:
+            self.counts["commands that found another collection at work"] += 1
+            return
+        self.counts[" ".join(["collections by the command", *options])] += 1
         gone = output.count("blob eligible for deletion: ")
-        self.counts["blobs collected"] += gone
+        self.counts["blobs collected by the command"] += gone
         if process.returncode != 0:
-            self.problems.append(f"garbage-collect: {process.returncode}: {output[-2000:]}")
+            self.problems.append(f"garbage-collect: {process.returncode}: {telling(output)}")
 
 
 @pytest.fixture
@@ -413,8 +546,9 @@ def test_no_acknowledged_image_is_lost(folder: Path) -> None:
     """`SECONDS` of it; afterwards all is there, and nothing but what is needed takes room."""
     print(f"\nDOCKYARD_TEST_SEED={SEED} DOCKYARD_TORTURE_SECONDS={SECONDS:.0f}")
     settings = {
-        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "log": {"level": "info", "accesslog": {"disabled": True}},
         "http": {"workers": 2},
+        "storage": {"maintenance": MAINTENANCE},
     }
     registry = LiveRegistry(folder, settings=settings).start()
     ending = threading.Event()
@@ -426,7 +560,7 @@ def test_no_acknowledged_image_is_lost(folder: Path) -> None:
     try:
         for thread in threads:
             thread.start()
-        counts["servers killed"] = kill_now_and_then(registry, ending)
+        counts.update(kill_now_and_then(registry, ending))
         for thread in threads:
             thread.join(60)
             assert not thread.is_alive()
@@ -441,24 +575,56 @@ def test_no_acknowledged_image_is_lost(folder: Path) -> None:
         registry.stop()
         for each in everyone:
             counts.update(each.counts)
+        counts.update(logged(registry))
         print("\n".join(f"{count:8} {name}" for name, count in sorted(counts.items())))
     assert not problems, "\n".join(problems[:10])
     registry.assert_no_trace()
     assert counts["images verified at the end"] > 0
+    assert counts["collections by the servers"] > SECONDS / 100  # most are killed
 
 
-def kill_now_and_then(registry: LiveRegistry, ending: threading.Event) -> int:
-    """Kill the server at random moments and start it again, until the time is over."""
+def logged(registry: LiveRegistry) -> Counter[str]:
+    """Return what the servers' log tells of their own collections."""
+    counts: Counter[str] = Counter()
+    for line in registry.messages.splitlines():
+        if "collection done" in line:
+            counts["collections by the servers"] += 1
+            found = re.search(r"\bblobs=(\d+)", line)
+            counts["blobs collected by the servers"] += int(found[1]) if found else 0
+        counts["collections by the servers that failed"] += "collection failed" in line
+        counts["blobs brought back from the trash"] += "brought back from the trash" in line
+        counts["state databases found damaged"] += "the state database is damaged" in line
+    return counts
+
+
+def kill_now_and_then(registry: LiveRegistry, ending: threading.Event) -> Counter[str]:
+    """Kill the server at random moments and start it again, until the time is over.
+
+    Sometimes it is one worker only, which the others must replace, and sometimes nobody is killed,
+    but the state database removed, or a part of it.
+    """
     chance = random.Random(f"{SEED} kills")
     over = time.monotonic() + SECONDS
-    kills = 0
+    counts: Counter[str] = Counter()
     while time.monotonic() < over:
-        time.sleep(min(chance.uniform(1, 6), max(0, over - time.monotonic())))
-        registry.kill()
-        kills += 1
-        registry.start()
+        time.sleep(min(chance.uniform(1, 12), max(0, over - time.monotonic())))
+        what = chance.choice(["server", "server", "worker", "database"])
+        if what == "database":
+            for path in (registry.root / "docker/registry/v2/.dockyard/state").glob("*"):
+                if chance.random() < 0.7:
+                    path.unlink(missing_ok=True)
+            counts["state databases removed"] += 1
+        elif what == "worker":
+            for worker in registry.workers[:1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+                counts["workers killed"] += 1
+        else:
+            registry.kill()
+            counts["servers killed"] += 1
+            registry.start()
     ending.set()
-    return kills
+    return counts
 
 
 def check_room(
@@ -472,7 +638,8 @@ def check_room(
     The command is run first, with the leases as they are; then a collection for which they have all
     expired, since a test can't wait for the grace period.
     """
-    collector.collect(untagged=True, may_kill=False)
+    for _ in range(3):  # the servers' own collection may be at it
+        collector.collect("-m")
     assert not collector.problems, collector.problems
     live = {digest for pusher in pushers for each in pusher.repositories for digest in each.live()}
     blobs = registry.root / "docker/registry/v2/blobs"

@@ -196,7 +196,7 @@ class Removals:
                 await self._restore_tag(item, tag, pointed, restored)
             if not restored.incomplete:
                 with suppress(PathUnknownError):
-                    await self._trash.destroy(identifier)
+                    await self._trash.drop(identifier)
         return restored
 
     async def _restore_manifests(
@@ -264,7 +264,7 @@ class Removals:
             left = await self._trash.item(item.identifier)
             if left is not None and not (left.manifests or left.tags or left.blobs):
                 with suppress(PathUnknownError):
-                    await self._trash.destroy(item.identifier)
+                    await self._trash.drop(item.identifier)
 
     async def _restore_tag(
         self, item: Item, tag: str, digest: Digest | None, restored: Restored
@@ -279,7 +279,10 @@ class Removals:
             for past in await self._moves(place):
                 target = layout.tag_index(name, tag, past).removesuffix("/link")
                 await self._move_unless_there(f"{place}/index/{past.algorithm}/{past.hex}", target)
-            restored.taken.append(tag)
+            # A directory without its link is a tag half made: the last thing that happened to it.
+            current = layout.tag_current(name, tag).removesuffix("/link")
+            back = await self._move_unless_there(f"{place}/current", current)
+            (restored.tags if back else restored.taken).append(tag)
 
     async def _move_unless_there(self, source: str, target: str) -> bool:
         if await self._storage.exists(target):
