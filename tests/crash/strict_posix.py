@@ -59,6 +59,7 @@ class StrictDisk:
         self._synced: Final[dict[str, int]] = {}
         self._syncing: Final[dict[int, tuple[int, set[str]]]] = {}
         self._origins: Final[dict[str, str]] = {}
+        self._replaced: Final[set[str]] = set()
         self.violations: Final[list[str]] = []
 
     def apply(self, call: Call) -> None:
@@ -93,8 +94,8 @@ class StrictDisk:
         return path in self._names
 
     def survives(self, path: str) -> bool:
-        """Say whether the file at `path` would be there, or where it was renamed from."""
-        if self.is_durable(path):
+        """Say whether the file at `path` would be there, or where it was, or what it replaced."""
+        if self.is_durable(path) or path in self._replaced:
             return True
         origin = self._origins.get(path)
         if path not in self._names or origin not in self._removed:
@@ -156,6 +157,7 @@ class StrictDisk:
     def _disappear(self, path: str) -> None:
         if self._is_ours(path):
             self._names.discard(path)
+            self._replaced.discard(path)
             self._unsynced.discard(path)
             self._removed.add(path)
             self._written.pop(path, None)
@@ -164,7 +166,10 @@ class StrictDisk:
     def _rename(self, source: str, target: str) -> None:
         clean = self._written.get(source, 0) == self._synced.get(source, 0)
         origin = source if self.is_durable(source) else self._origins.pop(source, None)
-        self._origins.pop(target, None)
+        # A durable name stays one, whichever of the two files it leads to.
+        if self.is_durable(target):
+            self._replaced.add(target)
+        origin = origin or self._origins.pop(target, None)
         if origin is not None:
             self._origins[target] = origin
         if not clean and not target.startswith(self._private):

@@ -438,11 +438,25 @@ class CollectionMachine(RuleBasedStateMachine):
                 repository.listed = True
             if each in repository.manifests:
                 waiting += self._known[each].children
+        changed = self._bring_links_back(name, seen, items)
         incomplete = self._return_incomplete(name, seen, moved)
-        for item in moved.values():
+        for item in [*moved.values(), *changed]:
             if item is not first and item.is_empty and item in self._items:
                 self._items.remove(item)
         return incomplete
+
+    def _bring_links_back(self, name: str, seen: set[Digest], items: list[Item]) -> list[Item]:
+        """Move the links back that manifests lack; return the items that had them."""
+        repository, changed = self._repository(name), list[Item]()
+        for each in seen & repository.manifests:
+            for blob in self._known[each].blobs - repository.links:
+                for item in items:
+                    if blob in item.links:
+                        item.links.remove(blob)
+                        repository.links.add(blob)
+                        changed.append(item)
+                        break
+        return changed
 
     def _return_incomplete(
         self, name: str, seen: set[Digest], moved: dict[Digest, Item]
