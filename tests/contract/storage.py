@@ -208,6 +208,21 @@ class GrowingObjects:
 class Readers:
     """An object opened for reading."""
 
+    async def test_a_size_that_is_noted_is_known(self, storage: Storage) -> None:
+        await storage.put("a", b"12345")
+        reader = await storage.open("a")
+        assert reader.note_size() == (reader.recorded_size == 5)
+        reader.close()
+
+    async def test_what_is_forgotten_can_be_read_again(self, storage: Storage) -> None:
+        await storage.put("a", LARGE)
+        reader = await storage.open("a")
+        for _ in range(2):
+            chunks = [chunk async for chunk in reader.read(0, len(LARGE))]
+            assert b"".join(chunks) == LARGE
+            reader.forget(0, len(LARGE))
+        reader.close()
+
     @pytest.mark.parametrize(
         "wanted",
         [

@@ -352,6 +352,33 @@ class TestReading:
         assert len(asked) == questions
 
 
+class TestForgetting:
+    @pytest.mark.parametrize("cached", [True, False])
+    async def test_only_what_was_not_in_memory_before_is_given_back(
+        self, storage: FilesystemStorage, monkeypatch: pytest.MonkeyPatch, *, cached: bool
+    ) -> None:
+        await storage.put("a", b"x" * 1000)
+        told: list[tuple[int, ...]] = []
+
+        def ask(*_: object) -> int:
+            if cached:
+                return 1
+            raise BlockingIOError
+
+        def advise(_: int, *told_of: int) -> None:
+            told.append(told_of)
+            raise OSError(errno.ESPIPE, "advice is advice")
+
+        monkeypatch.setattr(os, "preadv", ask)
+        monkeypatch.setattr(os, "posix_fadvise", advise)
+        reader = await storage.open("a")
+        reader.forget(0, 1000)  # nothing was read yet
+        assert b"".join([chunk async for chunk in reader.read(0, 1000)]) == b"x" * 1000
+        reader.forget(0, 1000)
+        reader.close()
+        assert told == ([] if cached else [(0, 1000, os.POSIX_FADV_DONTNEED)])
+
+
 class TestRecordedSize:
     async def test_a_published_file_knows_it(
         self, storage: FilesystemStorage, tmp_path: Path
@@ -383,6 +410,9 @@ class TestRecordedSize:
         await grow(storage, "up", b"12345")
         await storage.publish("up", "blob")
         assert await read(storage, "blob") == b"12345"
+        reader = await storage.open("blob")
+        assert not reader.note_size()
+        reader.close()
 
 
 def test_the_epoch_is_the_machines_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@
   directory that holds it, called after the change, returned. Nothing else makes it so: not the
   `fsync` of the file, not that of a directory below, no order in which calls were made.
 
+* A rename is one change: until its new name is durable, the file has the old one or the new one, as
+  long as nothing was done that makes the old one's removal durable by itself, or its directory's.
+
 Real file systems promise more, each something else. Source: POSIX.1-2024, fsync; Linux fsync(2).
 """
 
@@ -55,6 +58,8 @@ class StrictDisk:
         self._written: Final[dict[str, int]] = {}
         self._synced: Final[dict[str, int]] = {}
         self._syncing: Final[dict[int, tuple[int, set[str]]]] = {}
+        self._origins: Final[dict[str, str]] = {}
+        self._replaced: Final[set[str]] = set()
         self.violations: Final[list[str]] = []
 
     def apply(self, call: Call) -> None:
@@ -83,6 +88,20 @@ class StrictDisk:
         if path not in self._names or self._written.get(path, 0) != self._synced.get(path, 0):
             return False
         return not any(name in self._unsynced for name in self._chain(path))
+
+    def exists(self, path: str) -> bool:
+        """Say whether something is at `path` now."""
+        return path in self._names
+
+    def survives(self, path: str) -> bool:
+        """Say whether the file at `path` would be there, or where it was, or what it replaced."""
+        if self.is_durable(path) or path in self._replaced:
+            return True
+        origin = self._origins.get(path)
+        if path not in self._names or origin not in self._removed:
+            return False
+        *_, parent = [each for each in self._chain(origin) if each != origin][:1] or [self._root]
+        return all(each in self._names for each in self._chain(parent))
 
     def is_durably_gone(self, path: str) -> bool:
         """Say whether nothing would be at `path` after power was lost now."""
@@ -138,6 +157,7 @@ class StrictDisk:
     def _disappear(self, path: str) -> None:
         if self._is_ours(path):
             self._names.discard(path)
+            self._replaced.discard(path)
             self._unsynced.discard(path)
             self._removed.add(path)
             self._written.pop(path, None)
@@ -145,6 +165,13 @@ class StrictDisk:
 
     def _rename(self, source: str, target: str) -> None:
         clean = self._written.get(source, 0) == self._synced.get(source, 0)
+        origin = source if self.is_durable(source) else self._origins.pop(source, None)
+        # A durable name stays one, whichever of the two files it leads to.
+        if self.is_durable(target):
+            self._replaced.add(target)
+        origin = origin or self._origins.pop(target, None)
+        if origin is not None:
+            self._origins[target] = origin
         if not clean and not target.startswith(self._private):
             self.violations.append(target)
         for name in [each for each in self._names if f"{each}/".startswith(f"{source}/")]:

@@ -3,18 +3,28 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from typing_extensions import override
 
+from dockyard.oci.digest import Digest
+from dockyard.storage import layout
 from tests.crash.strace import TRACED, Call, parse_trace, traced
 from tests.crash.strict_posix import StrictDisk
 from tests.live import LiveRegistry, listing
+from tests.parts.daemon import wait_for
 from tests.parts.images import OCI_MANIFEST, digest_of, image
 from tests.registry_client import OCTETS, Answer, RegistryClient, with_query
 
 
+MOVING: Final = frozenset(
+    {"rename", "renameat", "renameat2", "rmdir", "unlink", "unlinkat", "fsync"}
+)
+"""Calls after which a blob is elsewhere, or is there for good."""
+
+_BLOB: Final = re.compile(r"/blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})(?=/data\"|>)")
 _RESPONSE: Final = re.compile(r'\d+<socket:[^>]*>, (?:\[\{iov_base=)?"HTTP/1\.1 (\d{3}) ')
 
 
@@ -52,6 +62,9 @@ class ClaimingClient(RegistryClient):
         answer = super().request(method, target, body=body, headers=headers)
         path = re.sub(r"^http://[^/]*|\?.*", "", target)
         words = f"{method} {path}"
+        if path.startswith("/v2/_dockyard/"):
+            self.claims.append(Claim(words))  # who sends it knows what it claims
+            return answer
         match answer.status, method:
             case 201, _:
                 self.claims.append(Claim(words, present=tuple(acknowledged(path, answer))))
@@ -122,6 +135,45 @@ def exercise(client: RegistryClient) -> None:
     client.push_blob(name, body)
 
 
+def remove_and_collect(client: ClaimingClient, registry: LiveRegistry) -> None:
+    """Delete and restore an image, then its repository; then have another image collected."""
+    name = "power/one"
+    first, second = image("first", layers=2), image("second", layers=1, docker=True)
+    client.push_image(name, first, "v1")
+    whole = client.claims[-1].present
+    client.push_image(name, second, "v2")
+    trash = "/v2/_dockyard/trash"
+
+    def only_item(digest: str) -> str:
+        """Return the address of the only item; it must have the manifest `digest` durably."""
+        [item] = client.request("GET", trash).expect(200).json()["items"]
+        link = layout.revision_link(name, Digest.parse(digest)).removeprefix(
+            layout.repository(name)
+        )
+        path = f"{layout.trash_item_repository(item['id'], name)}{link}"
+        client.claims[-1] = Claim("list", present=(path.removeprefix(f"{layout.BASE}/"),))
+        return f"{trash}/{item['id']}"
+
+    removal = f"/v2/_dockyard/repositories/{name}"
+    client.delete_manifest(name, first.digest).expect(202)
+    for _ in range(2):
+        client.request("POST", only_item(first.digest), body=b"").expect(200)
+        client.claims[-1] = Claim("restore", present=whole)
+        client.request("DELETE", removal).expect(202)
+        client.claims[-1] = Claim("remove", absent=whole[1:])
+    client.request("POST", only_item(first.digest), body=b"").expect(200)
+    client.delete_manifest(name, second.digest).expect(202)
+    client.request("DELETE", only_item(second.digest)).expect(202)
+    gone = [registry.root / place(each.digest) for each in (*second.blobs, second.manifest)]
+    wait_for(lambda: not any(map(Path.exists, gone)), "the image is collected")
+    client.push_image(name, second, "v2")
+
+
+def place(digest: str) -> str:
+    """Return the path of a blob below the root."""
+    return layout.blob(Digest.parse(digest))
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What a server did, and what its client was told.
@@ -156,23 +208,62 @@ class Recording:
         assert next(claims, None) is None, "fewer responses than requests"
         return found + [f"half written: {path}" for path in disk.violations]
 
+    def endangered(self, *, without: Callable[[Call], bool] = lambda _: False) -> list[str]:
+        """Return the blobs that a power cut would have destroyed, while they were moved about."""
+        disk = StrictDisk(self.root, self.existing, f"{self.root}/{layout.PRIVATE}/")
+        known, safe, found = set[Digest](), set[Digest](), list[str]()
+        for call in self.calls:
+            if without(call):
+                continue
+            disk.apply(call)
+            if call.begins or call.name not in MOVING:
+                continue
+            known |= {Digest.parse(f"sha256:{each}") for each in _BLOB.findall(call.arguments)}
+            for digest in known:
+                places = [layout.blob(digest), layout.trash_blob(digest)]
+                paths = [path for each in places if disk.exists(path := f"{self.root}/{each}")]
+                if any(map(disk.survives, paths)):
+                    safe.add(digest)
+                elif digest in safe:
+                    safe.discard(digest)
+                    found += [f"{path} after {call.name} {call.arguments}" for path in paths]
+        return found
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    folder = tmp_path_factory.mktemp("power")
+
+def record(
+    folder: Path,
+    work: Callable[[ClaimingClient, LiveRegistry], None],
+    settings: Mapping[str, Any] | None = None,
+) -> Recording:
+    """Record what a server does while a client does its `work`."""
     trace = folder / "trace"
-    with LiveRegistry(folder, settings={"http": {"workers": 1}}) as registry:
+    settings = {"http": {"workers": 1}, **(settings or {})}
+    with LiveRegistry(folder, settings=settings) as registry:
         existing = frozenset(listing(registry.root))
         options = ("-e", f"trace={TRACED}")
         with (
             traced(registry.workers, trace, *options),
             ClaimingClient(registry.address) as client,
         ):
-            exercise(client)
+            work(client, registry)
         root = str(registry.root)
     registry.assert_no_trace()
     calls = tuple(parse_trace(trace.read_text(errors="replace")))
     return Recording(root, existing, calls, tuple(client.claims))
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    return record(tmp_path_factory.mktemp("power"), lambda client, _: exercise(client))
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """A collection now and then, which destroys nothing for an hour."""
+    gc = {"enabled": True, "interval": "300ms", "grace": "1s", "delay": "1h"}
+    maintenance = {"gc": gc, "trash": {"retention": "1h"}}
+    settings = {"storage": {"maintenance": maintenance}}
+    return record(tmp_path_factory.mktemp("collection"), remove_and_collect, settings)
 
 
 def test_what_is_acknowledged_survives_loss_of_power(recording: Recording) -> None:
@@ -181,6 +272,24 @@ def test_what_is_acknowledged_survives_loss_of_power(recording: Recording) -> No
     print(f"\n{claims} acknowledgements checked, {syncs} syncs")
     assert claims > 20
     assert recording.lost() == []
+
+
+def test_no_collection_and_no_restore_loses_what_power_is_lost_in(collection: Recording) -> None:
+    """At any of its calls each blob is in its place or in the trash."""
+    moved = [call for call in collection.calls if call.name in MOVING and "trash" in call.arguments]
+    print(f"\n{len(moved)} moves to the trash and back, {len(collection.calls)} calls")
+    assert len(moved) > 10
+    assert collection.lost() == []
+    assert collection.endangered() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/trash/blobs/sha256", "/trash/removed", "/revisions/sha256", "/one"]
+)
+def test_each_sync_of_a_removal_is_needed(collection: Recording, path: str) -> None:
+    without = is_sync_of(path)
+    assert any(map(without, collection.calls))
+    assert collection.lost(without=without) or collection.endangered(without=without)
 
 
 def is_sync_of(path: str) -> Callable[[Call], bool]:

@@ -392,7 +392,10 @@ class Pusher:
             self._pull_one(repository, tag, item["tags"][tag])
             self.counts["tags restored, and pulled"] += 1
         self.counts["items restored"] += not restored["incomplete"]
-        self._check_refused(repository, item, restored["incomplete"])
+        if restored["incomplete"]:
+            self._check_refused(repository, item, restored["incomplete"])
+        else:
+            assert {*restored["tags"], *restored["taken"]} == item["tags"].keys()
 
     def _check_refused(
         self, repository: Repository, item: dict[str, Any], incomplete: dict[str, str]
@@ -401,7 +404,7 @@ class Pusher:
 
         An image that was deleted by itself was whole, and is as long as its repository is.
         """
-        self.counts["items not whole any more"] += bool(incomplete)
+        self.counts["items not whole any more"] += 1
         removed = datetime.fromisoformat(item["removed"])
         if len(item["manifests"]) != 1 or removed <= repository.removed:
             return
@@ -577,7 +580,7 @@ def test_no_acknowledged_image_is_lost(folder: Path) -> None:
     assert not problems, "\n".join(problems[:10])
     registry.assert_no_trace()
     assert counts["images verified at the end"] > 0
-    assert counts["collections by the servers"] > SECONDS / 40
+    assert counts["collections by the servers"] > SECONDS / 100  # most are killed
 
 
 def logged(registry: LiveRegistry) -> Counter[str]:
@@ -604,7 +607,7 @@ def kill_now_and_then(registry: LiveRegistry, ending: threading.Event) -> Counte
     over = time.monotonic() + SECONDS
     counts: Counter[str] = Counter()
     while time.monotonic() < over:
-        time.sleep(min(chance.uniform(1, 6), max(0, over - time.monotonic())))
+        time.sleep(min(chance.uniform(1, 12), max(0, over - time.monotonic())))
         what = chance.choice(["server", "server", "worker", "database"])
         if what == "database":
             for path in (registry.root / "docker/registry/v2/.dockyard/state").glob("*"):

@@ -11,8 +11,9 @@ import click
 from typing_extensions import override
 
 from dockyard.cli.opening import TreeError, config_option, read_settings
-from dockyard.core.problems import REMEDIES, Problem
+from dockyard.core.problems import REMEDIES, Kind, Problem
 from dockyard.errors import RegistryError
+from dockyard.oci.digest import Digest
 
 
 RATE: Final = "100M"
@@ -43,7 +44,9 @@ class Printer:
     """Prints what a check finds as it finds it, and counts.
 
     Attributes:
-        handled_problems: what was found, with what was done about it.
+        handled_problems: what was found and is done with, with what was done about it.
+        waiting: what was found and is not done with.
+        sizes: how many sizes of blobs were noted.
     """
 
     def __init__(self, *, quiet: bool, bar: bool) -> None:
@@ -52,13 +55,15 @@ class Printer:
         self._blobs = 0
         self._bytes = 0
         self._total = 0
-        self.found_problems: Final[list[Problem]] = []
         self.handled_problems: Final[list[Problem]] = []
+        self.waiting: Final[dict[tuple[Kind, str], Problem]] = {}
+        self.sizes = 0
 
     @property
     def left(self) -> list[Problem]:
         """Problems that nothing was done about."""
-        return [problem for problem in self.handled_problems if not problem.repaired]
+        done = [problem for problem in self.handled_problems if not problem.repaired]
+        return [*done, *self.waiting.values()]
 
     def total(self, blobs: int) -> None:
         """Note how many blobs there are."""
@@ -80,30 +85,80 @@ class Printer:
     def repository(self, name: str) -> None:
         """Draw where it is."""
         if self._bar:
-            click.echo(f"\r\x1b[K{name[:70]}", err=True, nl=False)
+            click.echo(f"\r\x1b[K{shown(name)[:70]}", err=True, nl=False)
+
+    def resumed(self, cursor: Digest) -> None:
+        """Say that it goes on where an interrupted one was."""
+        self._clear()
+        said = f"going on after {cursor}, where it was interrupted; --restart begins anew"
+        click.echo(said, err=True)
 
     def found(self, problem: Problem) -> None:
         """Print a problem."""
-        self.found_problems.append(problem)
-        if self._bar:
-            click.echo("\r\x1b[K", err=True, nl=False)
-        if not self._quiet:
-            where = f"{problem.name}: " if problem.name else ""
-            why = f" ({problem.detail})" if problem.detail else ""
-            click.echo(f"{where}{problem.kind.value}: {problem.path}{why}")
+        self.waiting[problem.kind, problem.path] = problem
+        where = f"{problem.name}: " if problem.name else ""
+        why = f" ({problem.detail})" if problem.detail else ""
+        self._print(f"{where}{problem.kind.value}: {problem.path}{why}")
 
     def handled(self, problem: Problem) -> None:
         """Print what was done."""
+        self.waiting.pop((problem.kind, problem.path), None)
         self.handled_problems.append(problem)
-        if problem.repaired and not self._quiet:
-            click.echo(f"{problem.path}: {problem.repaired}")
+        if problem.repaired:
+            self._print(f"{problem.path}: {problem.repaired}")
+
+    def failed(self, problem: Problem, reason: str) -> None:
+        """Print, on standard error, why a problem was not repaired."""
+        self._clear()
+        click.echo(shown(f"{problem.path}: not repaired: {reason}"), err=True)
+
+    def noted(self, sizes: int) -> None:
+        """Keep how many sizes were noted."""
+        self.sizes = sizes
 
     def summary(self) -> str:
         """Return the last line."""
+        self._clear()
+        left = len(self.left)
+        found = len(self.handled_problems) + len(self.waiting)
+        noted = f"; {self.sizes} sizes noted" if self.sizes else ""
+        return f"{found} problems, {found - left} repaired, {left} left{noted}"
+
+    def render(self, *, interrupted: bool) -> str:
+        """Return what was found and done, as a JSON object."""
+        problems = [
+            {
+                "kind": problem.kind.name.lower().replace("_", "-"),
+                "path": problem.path,
+                "repository": problem.name,
+                "tag": problem.tag,
+                "digest": problem.digest and str(problem.digest),
+                "detail": problem.detail,
+                "repaired": problem.repaired,
+            }
+            for problem in (*self.handled_problems, *self.waiting.values())
+        ]
+        document = {
+            "interrupted": interrupted,
+            "problems": problems,
+            "left": len(self.left),
+            "noted": self.sizes,
+        }
+        return json.dumps(document, indent=2)
+
+    def _print(self, line: str) -> None:
+        self._clear()
+        if not self._quiet:
+            click.echo(shown(line))
+
+    def _clear(self) -> None:
         if self._bar:
             click.echo("\r\x1b[K", err=True, nl=False)
-        found, left = len(self.handled_problems), len(self.left)
-        return f"{found} problems, {found - left} repaired, {left} left"
+
+
+def shown(text: str) -> str:
+    """Return `text` with what is not printable escaped: a directory may be called anything."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 @click.command()
@@ -128,33 +183,21 @@ def fsck(  # noqa: PLR0913 -- one for each option
 
     wish = Check(verify=verify_digests, restart=restart, repair=repair, rate=rate)
     printer = Printer(quiet=as_json, bar=sys.stderr.isatty())
+    interrupted = False
     try:
         asyncio.run(check(settings, wish, printer))
     except RegistryError as error:
         raise TreeError(str(error)) from error
     except KeyboardInterrupt:
-        summary = f"stopped: {len(printer.found_problems)} problems so far"
-        again = "; run it again to go on where it was" if verify_digests else ""
-        click.echo(f"\n{summary}{again}", err=True)
-        return 1
+        interrupted = True
     summary = printer.summary()
-    click.echo(_json(printer) if as_json else summary)
-    for kind in dict.fromkeys(problem.kind for problem in printer.left):
-        if not as_json:
+    if as_json:
+        click.echo(printer.render(interrupted=interrupted))
+    elif interrupted:
+        again = "; run it again to go on where it was" if verify_digests else ""
+        click.echo(f"stopped{again}: {summary}")
+    else:
+        click.echo(summary)
+        for kind in dict.fromkeys(problem.kind for problem in printer.left):
             click.echo(f"{kind.value}: {REMEDIES[kind]}")
-    return 1 if printer.left else 0
-
-
-def _json(printer: Printer) -> str:
-    problems = [
-        {
-            "kind": problem.kind.name.lower().replace("_", "-"),
-            "path": problem.path,
-            "repository": problem.name,
-            "digest": problem.digest and str(problem.digest),
-            "detail": problem.detail,
-            "repaired": problem.repaired,
-        }
-        for problem in printer.handled_problems
-    ]
-    return json.dumps({"problems": problems, "left": len(printer.left)}, indent=2)
+    return 1 if interrupted or printer.left else 0

@@ -156,20 +156,18 @@ class Collector:
             StorageError: it could not go on; nothing is lost, what went is in the trash.
         """
         async with self._storage.lock("collect", "blobs"):
-            # What is removed from now on is not for this collection to destroy.
-            trash = self._trash.at_this_moment()
             left_by_tags: set[tuple[str, Digest]] = set()
             rules = Rules(
                 delete_untagged=plan.delete_untagged,
                 sparing=plan.sparing,
-                trash=trash,
+                trash=self._trash,
                 left=left_by_tags,
                 pace=plan.pace,
             )
             marking = Marking(self._storage, observer, rules)
             if plan.delete_untagged:
-                left_by_tags |= await self._told(trash.left(), marking, set())
-            expired = [] if plan.dry_run else await self._expire(trash, marking)
+                left_by_tags |= await self._told(self._trash.left(), marking, set())
+            expired = await self._expire(marking, plan)
             marks = await marking.run()
             left = [] if marks.everything else await self._left(marking)
             candidates = await self._candidates(marking, left)
@@ -187,19 +185,26 @@ class Collector:
                 await self._leases.sweep()
             return result
 
-    async def _expire(self, trash: Trash, marking: Marking) -> list[str]:
-        """Destroy the items of the trash that were kept long enough; return their names."""
-        expired: list[str] = []
-        for identifier in await self._told(trash.over(), marking, []):
+    async def _expire(self, marking: Marking, plan: Plan) -> list[str]:
+        """Destroy the items of the trash that were kept long enough; return their names.
+
+        One that can't be destroyed keeps what it needs, as all do that are there.
+        """
+        over = await self._told(self._trash.over(), marking, [])
+        if plan.dry_run:
+            marking.discarded.leave_out(over)
+            return over
+        gone = list[str]()
+        for identifier in over:
             try:
-                await trash.destroy(identifier)
+                await self._trash.destroy(identifier)
             except PathUnknownError:
                 continue  # restored or destroyed by another
             except StorageError as error:
                 marking.tell(layout.trash_item(identifier), error)
             else:
-                expired.append(identifier)
-        return expired
+                gone.append(identifier)
+        return gone
 
     @staticmethod
     async def _told(items: Awaitable[T], marking: Marking, otherwise: T) -> T:

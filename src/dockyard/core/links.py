@@ -16,11 +16,13 @@ class LinkDamagedError(StorageError):
 
     Attributes:
         path: the link's path inside the storage.
+        damage: what is wrong with it, if that is known.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, damage: str = "") -> None:
         super().__init__(f"damaged link {path}")
         self.path = path
+        self.damage = damage
 
 
 async def read_link(storage: Storage, path: str) -> Digest:
@@ -31,13 +33,27 @@ async def read_link(storage: Storage, path: str) -> Digest:
         LinkDamagedError: it holds something else; this has been logged.
     """
     try:
+        return await look_at_link(storage, path)
+    except LinkDamagedError as error:
+        raise damaged_link(path, error.damage) from error
+
+
+async def look_at_link(storage: Storage, path: str) -> Digest:
+    """Return what `read_link` does, for who tells of damage in another way than the log.
+
+    Raises:
+        PathUnknownError: there is no link.
+        LinkDamagedError: it holds something else.
+    """
+    try:
         content = await storage.get(path, LINK_LIMIT)
     except ObjectTooLargeError as error:
-        raise damaged_link(path, f"holds more than {LINK_LIMIT} bytes") from error
+        raise LinkDamagedError(path, f"holds more than {LINK_LIMIT} bytes") from error
     try:
         return Digest.parse(content.decode("ascii", "replace").rstrip())
     except DigestInvalidError as error:
-        raise damaged_link(path, f"holds {len(content)} bytes that are no digest") from error
+        damage = f"holds {len(content)} bytes that are no digest"
+        raise LinkDamagedError(path, damage) from error
 
 
 def damaged_link(path: str, damage: str) -> LinkDamagedError:
@@ -45,7 +61,7 @@ def damaged_link(path: str, damage: str) -> LinkDamagedError:
     structlog.get_logger().error(
         "damaged link: push what it belongs to again, or delete it", path=path, damage=damage
     )
-    return LinkDamagedError(path)
+    return LinkDamagedError(path, damage)
 
 
 async def write_link(storage: Storage, path: str, digest: Digest) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from dockyard.core.discarded import Discarded
 from dockyard.core.links import LinkDamagedError, read_link
 from dockyard.core.manifests import MEDIA_TYPE_LIMIT, STORED_LIMIT
 from dockyard.core.marks import Marks, Observer, Relations, references
@@ -51,7 +52,7 @@ class Marking:
         self._rules = rules
         self.marks: Final = Marks()
         self._relations: Final[dict[str, Relations]] = {}
-        self._removed: dict[str, dict[Digest, str]] = {}
+        self.discarded: Final = Discarded(rules.trash)
         self._kept_removed: Final[set[tuple[str, Digest]]] = set()
 
     @property
@@ -61,61 +62,73 @@ class Marking:
 
     async def run(self) -> Marks:
         """Look at every repository; return what is kept."""
-        items = await self._items()
+        await self._look_at_trash()
         async for name in self.names():
             await self._repository(name)
-        await self._keep_items(items)
+        await self._keep_removed()
         return self.marks
 
     async def run_again(self) -> None:
         """Look once more, and keep what manifests need that came or were removed meanwhile."""
         # Removed ones before and after: what is restored or removed meanwhile is then seen where it
         # was or where it went.
-        await self._keep_items(await self._items())
+        await self._look_at_trash()
+        await self._keep_removed()
         async for name in self.names():
             await self._keep_all(name, await self._revisions(name))
-        await self._keep_items(await self._items())
+        await self._look_at_trash()
+        await self._keep_removed()
 
-    async def _items(self) -> list[Item]:
-        """Return what can be restored, and note its manifests. Untold: nothing may go at all."""
-        trash = self._rules.trash
+    async def _look_at_trash(self, name: str | None = None) -> None:
+        """See `Discarded.look`. Untold: nothing may go at all."""
         try:
-            items = [] if trash is None else await trash.items()
+            await self.discarded.look(name)
         except StorageError as error:
             self._give_up(layout.trash_items(), error)
-            return []
-        self._removed = {}
-        for item in items:
-            self._removed.setdefault(item.name, {}).update(item.manifests)
-        return items
 
-    async def _keep_items(self, items: Collection[Item]) -> None:
-        """Mark what the manifests of `items` need; where there are none, the blobs themselves.
-
-        Each manifest once, not each item: more may be moved there since it was looked at.
-        """
-        for item in items:
-            for digest in item.manifests:
-                if (item.identifier, digest) in self._kept_removed:
-                    continue
-                manifest = await self._manifest(item.name, digest, keep=True)
-                if manifest is None:  # in doubt, or restored since it was listed
-                    self.marks.blobs.update(item.blobs)
-                    continue
-                for needed in references(manifest):
-                    self.marks.blobs.add(needed)
-                    if needed.algorithm != "sha256":
-                        await self._keep_alias(item.name, needed, item.directory)
-                        await self._keep_alias(item.name, needed)
-                self._kept_removed.add((item.identifier, digest))
+    async def _keep_removed(self) -> None:
+        """Mark what the manifests in the trash need; where there are none, the blobs themselves."""
+        for item in self.discarded.items():
             if not item.manifests:
-                self.marks.blobs.update(item.blobs)
+                await self._keep_links(item)
+            for digest in item.manifests:
+                # One item may get its parts while it is looked at.
+                if (item.identifier, digest) not in self._kept_removed:
+                    await self._keep_removed_one(item, digest)
+
+    async def _keep_removed_one(self, item: Item, digest: Digest) -> None:
+        manifest = await self._keep_needs(item.name, digest)
+        if manifest is None:
+            await self._keep_links(item)  # in doubt, or on its way to elsewhere
+            return
+        for needed in references(manifest):
+            if needed.algorithm != "sha256":
+                await self._keep_alias(item.name, needed, item.directory)
+        self._kept_removed.add((item.identifier, digest))
+
+    async def _keep_needs(self, name: str, digest: Digest) -> Manifest | None:
+        """Mark what a manifest needs that is in the trash, or goes there; return what it says."""
+        self.marks.blobs.add(digest)
+        manifest = await self._manifest(name, digest, keep=True)
+        for needed in () if manifest is None else references(manifest):
+            self.marks.blobs.add(needed)
+            if needed.algorithm != "sha256":
+                await self._keep_alias(name, needed)
+        return manifest
+
+    async def _keep_links(self, item: Item) -> None:
+        """Mark the blobs whose links are in an item of the trash."""
+        for digest in item.blobs:
+            self.marks.blobs.add(digest)
+            if digest.algorithm != "sha256":
+                await self._keep_alias(item.name, digest, item.directory)
 
     async def reconsider(self, name: str, untagged: Collection[Digest]) -> list[Digest]:
         """Return which of the `untagged` manifests still go, and keep what the others need.
 
         To be called with the repository's lock held, so that no manifest arrives meanwhile.
         """
+        await self._look_at_trash(name)
         revisions = await self._revisions(name)
         kept = await self._kept(name, revisions, await self._tags(name) or {})
         if self.marks.everything:
@@ -142,6 +155,8 @@ class Marking:
         for digest in sorted(revisions - kept):
             self._observer.untagged(name, digest, sorted(tags))
             self.marks.untagged.append((name, digest))
+            if self.discarded.grows:
+                await self._keep_needs(name, digest)
 
     async def _kept(
         self, name: str, revisions: Collection[Digest], tags: Mapping[str, Digest]
@@ -151,7 +166,7 @@ class Marking:
         Likewise from what was removed and can be restored, and from what is spared.
         """
         relations = self._relations.setdefault(name, Relations())
-        removed = self._removed.get(name, {})
+        removed = self.discarded.manifests(name)
         known = {*revisions, *removed}
         for digest in sorted(known):
             await self._learn(name, digest, relations)
@@ -231,8 +246,9 @@ class Marking:
         """
         await self._rules.pace.step()
         places = [layout.revision(name, digest)]
-        if digest in self._removed.get(name, {}):
-            places.append(self._removed[name][digest])
+        removed = self.discarded.manifests(name)
+        if digest in removed:
+            places.append(removed[digest])
         for attempt in range(READ_TRIES):  # pragma: no branch -- the last try returns
             for place in places:
                 try:

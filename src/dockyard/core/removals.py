@@ -159,12 +159,12 @@ class Removals:
             if past is None:
                 raise NoEarlierManifestError(tag)
             digest = past.digest
+        restored = Restored(name)
+        # Alone from here to the tag: no collection drops the manifest before the tag points to it.
         async with self._storage.lock("repository", name):
-            restored = Restored(name)
-            if not await self._storage.exists(layout.revision_link(name, digest)):
-                await self._restore_manifests([digest], await self.items(name), restored)
-            if not await self._manifests.exists(name, digest):
-                raise ManifestUnknownError(str(digest), damage=restored.incomplete.get(digest))
+            await self._restore_manifests([digest], await self.items(name), restored)
+            if digest in restored.incomplete:
+                raise ManifestUnknownError(str(digest), damage=restored.incomplete[digest])
             await self._tags.move(name, tag, digest)
         return digest
 
@@ -196,7 +196,7 @@ class Removals:
                 await self._restore_tag(item, tag, pointed, restored)
             if not restored.incomplete:
                 with suppress(PathUnknownError):
-                    await self._trash.destroy(identifier)
+                    await self._trash.drop(identifier)
         return restored
 
     async def _restore_manifests(
@@ -211,6 +211,7 @@ class Removals:
         name = restored.name
         places = {digest: place for item in items for digest, place in item.manifests.items()}
         standing, fresh, moved = dict.fromkeys(wanted), list(wanted), list[Digest]()
+        lost: set[str] = set()
         while True:
             for digest in fresh:
                 place = places.get(digest)
@@ -223,6 +224,7 @@ class Removals:
             fresh = [each for each in fresh if each not in restored.incomplete]
             standing |= dict.fromkeys(fresh)
             linked = await self._restore_links(name, needed, items)
+            lost |= linked
             if not lacking:
                 break
             if not fresh and not linked:
@@ -233,20 +235,22 @@ class Removals:
                         await self._storage.move(layout.revision(name, digest), places[digest])
                         moved.remove(digest)
         restored.manifests += standing
-        await self._discard_emptied(item for item in items if item.manifests.keys() & {*moved})
+        lost |= {item.identifier for item in items if item.manifests.keys() & {*moved}}
+        await self._discard_emptied(lost)
 
     async def _restore_links(
         self, name: str, digests: Collection[Digest], items: Iterable[Item]
-    ) -> bool:
-        """Move links to those of `digests` back that `items` have; return whether any was."""
-        moved = False
+    ) -> set[str]:
+        """Move links to those of `digests` back that `items` have; return these items."""
+        had: set[str] = set()
         for item in items:
             for digest in item.blobs:
                 if digest in digests:
                     place = f"{item.directory}/_layers/{digest.algorithm}/{digest.hex}"
                     target = layout.layer_link(name, digest).removesuffix("/link")
-                    moved = await self._move_unless_there(place, target) or moved
-        return moved
+                    if await self._move_unless_there(place, target):
+                        had.add(item.identifier)
+        return had
 
     async def _lacking(self, name: str, digests: Collection[Digest]) -> dict[Digest, RegistryError]:
         """Return the manifests that can't be served whole, with what is wrong."""
@@ -258,13 +262,13 @@ class Removals:
                 found[digest] = error
         return found
 
-    async def _discard_emptied(self, items: Iterable[Item]) -> None:
-        """Destroy those of `items` in which nothing is left."""
-        for item in items:
-            left = await self._trash.item(item.identifier)
+    async def _discard_emptied(self, identifiers: Iterable[str]) -> None:
+        """Destroy those items in which nothing is left."""
+        for identifier in identifiers:
+            left = await self._trash.item(identifier)
             if left is not None and not (left.manifests or left.tags or left.blobs):
                 with suppress(PathUnknownError):
-                    await self._trash.destroy(item.identifier)
+                    await self._trash.drop(identifier)
 
     async def _restore_tag(
         self, item: Item, tag: str, digest: Digest | None, restored: Restored
@@ -279,7 +283,10 @@ class Removals:
             for past in await self._moves(place):
                 target = layout.tag_index(name, tag, past).removesuffix("/link")
                 await self._move_unless_there(f"{place}/index/{past.algorithm}/{past.hex}", target)
-            restored.taken.append(tag)
+            # A directory without its link is a tag half made: the last thing that happened to it.
+            current = layout.tag_current(name, tag).removesuffix("/link")
+            back = await self._move_unless_there(f"{place}/current", current)
+            (restored.tags if back else restored.taken).append(tag)
 
     async def _move_unless_there(self, source: str, target: str) -> bool:
         if await self._storage.exists(target):

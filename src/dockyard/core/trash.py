@@ -162,9 +162,14 @@ class Trash:
 
     # Items
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is removed can be restored."""
+        return self._keep > timedelta(0)
+
     def removal(self, name: str) -> Removal:
         """Return a removal from the repository `name`: what is added to it becomes one item."""
-        if self._keep <= timedelta(0):
+        if not self.keeps:
             return Removal(self._storage, name, None)
         now = self._clock().astimezone(UTC)
         return Removal(self._storage, name, f"{now:{TIME_FORM}}-{secrets.token_hex(4)}")
@@ -177,14 +182,37 @@ class Trash:
                 found += await self._read(identifier, removed)
         return found
 
+    async def identifiers(self) -> list[str]:
+        """Return the names of all items that are there, also of those not kept any longer."""
+        return [identifier for identifier, _ in await self._identifiers()]
+
+    async def parts(self, identifier: str) -> list[Item]:
+        """Return what an item has, by repository; nothing if there is none of that name."""
+        removed = _time_of(identifier)
+        return [] if removed is None else await self._read(identifier, removed)
+
     async def item(self, identifier: str) -> Item | None:
         """Return one item, or `None` if there is none of that name."""
-        removed = _time_of(identifier)
-        found = [] if removed is None else await self._read(identifier, removed)
+        found = await self.parts(identifier)
         return found[0] if found else None
 
     async def destroy(self, identifier: str) -> None:
         """Destroy an item; the blobs that nothing else needs go with the next collection.
+
+        With the lock of its repository, so that a restore finds all of it or nothing.
+
+        Raises:
+            PathUnknownError: there is no such item.
+        """
+        item = await self.item(identifier)
+        if item is None:
+            await self.drop(identifier)  # nothing that could be restored
+            return
+        async with self._storage.lock("repository", item.name):
+            await self.drop(identifier)
+
+    async def drop(self, identifier: str) -> None:
+        """Destroy an item whose repository's lock is held.
 
         Raises:
             PathUnknownError: there is no such item.
@@ -206,14 +234,6 @@ class Trash:
             for tag in item.tags
             for digest in await self._below(f"{item.directory}/_manifests/tags/{tag}/index")
         }
-
-    def at_this_moment(self) -> "Trash":
-        """Return the same trash, in which time stands still.
-
-        So whoever destroys what is there keeps what is removed while that goes on.
-        """
-        now = self._clock()
-        return Trash(self._storage, self._keep, lambda: now)
 
     async def _identifiers(self) -> list[tuple[str, datetime]]:
         found = [(name, _time_of(name)) for name in sorted(await self._names(layout.trash_items()))]

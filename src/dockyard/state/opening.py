@@ -1,11 +1,13 @@
 """Opening the state database, and bringing it to its newest form."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine, StaticPool, create_engine, event, inspect
 
 
@@ -22,7 +24,11 @@ def open_engine(path: Path | None, busy_seconds: int) -> Engine:
 
 
 def migrate(engine: Engine, head: str) -> None:
-    """Bring the database to the form `head`, one process at a time."""
+    """Bring the database to the form `head`, one process at a time.
+
+    Raises:
+        sqlite3.NotSupportedError: a newer version has brought it further; it is as it was.
+    """
     with engine.begin() as connection:
         if inspect(connection).has_table("alembic_version"):
             form = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -39,7 +45,10 @@ def migrate(engine: Engine, head: str) -> None:
 
         with EnvironmentContext(config, script, fn=steps) as context:
             context.configure(connection=connection, transactional_ddl=True)
-            context.run_migrations()
+            try:
+                context.run_migrations()
+            except CommandError as error:
+                raise sqlite3.NotSupportedError(f"of a newer version: {error}") from error
 
 
 def _prepare(connection: Any, _: Any) -> None:  # noqa: ANN401 -- what the event gives

@@ -41,6 +41,7 @@ class FileReader:
         self._path: Final = path
         self._page = bytearray(1)
         self._may_wait = False
+        self._was_cached: bool | None = None
         self.size: Final = size
 
     @property
@@ -62,7 +63,10 @@ class FileReader:
         while start < stop:
             length = min(READ_CHUNK, stop - start)
             try:
-                if self._is_cached(start + length - 1):
+                cached = self._is_cached(start + length - 1)
+                if self._was_cached is None:
+                    self._was_cached = cached
+                if cached:
                     chunk = os.pread(self._descriptor, length, start)
                 else:
                     chunk = await in_thread(os.pread, self._descriptor, length, start)
@@ -72,6 +76,23 @@ class FileReader:
                 raise StorageError(f"{self._path} ends at {start + len(chunk)}, expected {stop}")
             yield chunk
             start += length
+
+    def note_size(self) -> bool:
+        """See `Reader.note_size`. Not where there are no extended attributes, or no right to."""
+        try:
+            os.setxattr(self._descriptor, _SIZE, str(self.size).encode())
+        except OSError:
+            return False
+        return True
+
+    def forget(self, start: int, stop: int) -> None:
+        """See `Reader.forget`. A file that was in memory when reading began stays: others read it.
+
+        Of what is read in order the kernel reads more ahead, so later pages don't tell.
+        """
+        if self._was_cached is False:
+            with suppress(OSError):  # it is advice
+                os.posix_fadvise(self._descriptor, start, stop - start, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """See `Reader.close`."""

@@ -278,18 +278,24 @@ class FilesystemStorage:
             self._remove_empty(parent)
 
     def _move_all(self, moves: Sequence[tuple[str, str]]) -> dict[str, StorageError | None]:
-        """Rename all, then sync the new names: until then the old ones may come back, no more."""
+        """Rename all, then sync the new names: until then the old ones may come back, no more.
+
+        Only then do directories go that held nothing else: with them the old names would be gone.
+        """
         results: dict[str, StorageError | None] = {}
         targets: dict[str, str] = {}
+        parents: set[str] = set()
         for source, target in moves:
             full = f"{self._root}/{source}"
             with _collecting(results, source):
                 self._names.rename(full, target)
                 targets[os.path.dirname(target)] = target  # noqa: PTH120 -- plain strings
-                self._remove_empty(os.path.dirname(full))  # noqa: PTH120 -- plain strings
+                parents.add(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
         for target in targets.values():
             with translating(target), suppress(FileNotFoundError):  # moved on since
                 self._names.sync(target)
+        for parent in parents:
+            self._remove_empty(parent)
         return results
 
     def _remove_empty(self, directory: str) -> None:

@@ -194,6 +194,13 @@ class _MemoryReader:
         for offset in range(start, stop, READ_CHUNK):
             yield self._content[offset : min(offset + READ_CHUNK, stop)]
 
+    def note_size(self) -> bool:
+        """It is known."""
+        return True
+
+    def forget(self, start: int, stop: int) -> None:
+        """Nothing was taken."""
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -65,6 +65,17 @@ class Reader(Protocol):
         """
         ...
 
+    def note_size(self) -> bool:
+        """Note how many bytes the object has, as if it were published now; return if that is there.
+
+        For who has made sure that they are all there.
+        """
+        ...
+
+    def forget(self, start: int, stop: int) -> None:
+        """Give back the memory that reading the half-open range took from what others read."""
+        ...
+
     def close(self) -> None:
         """Release the object. Repeating is harmless."""
         ...

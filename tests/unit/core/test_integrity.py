@@ -1,85 +1,75 @@
-"""What a check of the tree finds, and what a repair does about it."""
+"""What a check of the tree finds. What is done about it: `test_repair`."""
 
-from datetime import timedelta
+import os
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
-from dockyard.clock import utc_now
-from dockyard.core.integrity import Integrity
-from dockyard.core.problems import REMEDIES, Kind, Problem
-from dockyard.core.repair import Repair
+from dockyard.core.policy import Children, Policy
+from dockyard.core.problems import REMEDIES, Kind
 from dockyard.core.trash import Trash
-from dockyard.core.verification import Verification
-from dockyard.errors import BlobUnknownError, ManifestUnknownError
+from dockyard.errors import StorageError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
+from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
-from dockyard.storage.interface import Storage
-from tests.parts.images import digests_of, image, multi_platform
-from tests.unit.core.pushing import Tree
+from dockyard.storage.interface import Entry, Storage
+from tests.parts.checking import Aged, check
+from tests.parts.images import artifact, image, manifest, multi_platform
+from tests.unit.core.pushing import Tree, blob
 
 
 ONE = image("one")
 LAYER = Digest.parse(ONE.blobs[-1].digest)
 MANIFEST = Digest.parse(ONE.digest)
-
-
-class Seen:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-        self.blobs = 0
-
-    def found(self, problem: Problem) -> None:
-        self.problems.append(problem)
-
-    def blob(self, size: int) -> None:
-        assert size >= 0
-        self.blobs += 1
-
-    def repository(self, name: str) -> None:
-        assert name
+GONE = Digest.of(b"never stored")
 
 
 @pytest.fixture
 async def tree(tmp_path: Path) -> Tree:
-    """A tree that has one image, and nobody is told of anything."""
+    """A tree that has one image."""
     made = Tree(FilesystemStorage(tmp_path))
     await made.push("team/a", ONE, "v1")
     return made
 
 
-async def check(storage: Storage, *, verify: bool = False) -> list[Problem]:
-    seen = Seen()
-    integrity = Integrity(storage, seen, utc_now, timedelta(hours=1))
-    digests = await integrity.blobs()
-    if verify:
-        await Verification(storage, seen, 0).run(digests, restart=False)
-    for digest in digests:
-        await integrity.check_length(digest, counts=True)
-    await integrity.repositories()
-    return list({problem.path: problem for problem in reversed(seen.problems)}.values())
+@pytest.fixture
+def aged(tree: Tree, tmp_path: Path) -> Storage:
+    """The same tree, later, with its leases expired."""
+    del tree  # it is there
+    return Aged(tmp_path)
 
 
-async def repair(tree: Tree, *, verify: bool = False) -> list[str]:
-    """Check and repair; return what was done."""
-    verification = Verification(tree.storage, Seen(), 0)
-    repairing = Repair(tree.storage, tree.services.manifests, verification)
-    found = await check(tree.storage, verify=verify)
-    return [(await repairing.repair(problem)).repaired for problem in found]
+async def kinds(storage: Storage, *, verify: bool = False) -> list[Kind]:
+    return [problem.kind for problem in await check(storage, verify=verify)]
 
 
-async def overwrite(tree: Tree, path: str, content: bytes, root: Path) -> None:
-    """Damage what is at `path`, its noted size included."""
-    await tree.storage.size(path)
-    (root / path).write_bytes(content)
+async def test_a_whole_tree_has_no_problems(tree: Tree, aged: Storage) -> None:
+    await tree.push("team/b", multi_platform("many"), "v1", "v2")
+    await tree.push("team/b", multi_platform("newer"), "v1")
+    await tree.push("team/b", artifact("sbom", subject=ONE.manifest.descriptor()))
+    assert await check(aged, verify=True) == []
 
 
-async def test_a_whole_tree_has_no_problems(tree: Tree) -> None:
-    await tree.push("team/b", multi_platform("many"), "v1")
-    assert await check(tree.storage, verify=True) == []
+async def test_what_was_deleted_is_no_problem(tree: Tree, aged: Storage) -> None:
+    await tree.push("team/a", image("two"), "v1")  # one is in the history of the tag
+    await tree.services.manifests.delete("team/a", MANIFEST)
+    await tree.services.blobs.unlink("team/a", LAYER)
+    assert await check(aged) == []
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [layout.layer_link("team/a", GONE), layout.revision_link("team/a", GONE)],
+    ids=["layer", "revision"],
+)
+async def test_a_directory_alone_is_what_distribution_leaves(
+    aged: Storage, tmp_path: Path, directory: str
+) -> None:
+    (tmp_path / directory).parent.mkdir(parents=True)
+    assert await check(aged) == []
 
 
 def test_every_kind_has_a_remedy() -> None:
@@ -88,181 +78,291 @@ def test_every_kind_has_a_remedy() -> None:
 
 class TestBlobs:
     @pytest.mark.parametrize("content", [b"", b"short"])
-    async def test_a_wrong_length_is_found_and_set_aside(
-        self, tree: Tree, tmp_path: Path, content: bytes
-    ) -> None:
-        await overwrite(tree, layout.blob(LAYER), content, tmp_path)
-        assert [problem.kind for problem in await check(tree.storage)] == [Kind.DAMAGED_BLOB]
-        assert await repair(tree) == ["moved to the quarantine"]
-        aside = tmp_path / layout.quarantine(layout.blob(LAYER))
-        assert aside.read_bytes() == content
+    async def test_a_wrong_length(self, tree: Tree, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / layout.blob(LAYER)).write_bytes(content)
+        assert await kinds(tree.storage) == [Kind.DAMAGED_BLOB]
+
+    async def test_a_length_that_only_the_manifest_knows(self, tree: Tree, tmp_path: Path) -> None:
+        path = tmp_path / layout.blob(LAYER)
+        body = path.read_bytes()
+        path.unlink()
+        path.write_bytes(body[:50])  # as distribution writes it, without a noted size
+        assert await kinds(tree.storage) == [Kind.DAMAGED_BLOB]
+
+    async def test_a_manifest_that_is_wrong_about_a_length_is_no_damage(self, tree: Tree) -> None:
+        layer = blob("layer")
+        await tree.upload("team/a", layer)
+        config = blob("config")
+        await tree.upload("team/a", config)
+        wrong = {**layer.descriptor(), "size": 7}
+        lying = manifest(ONE.manifest.media_type, config=config.descriptor(), layers=[wrong])
+        await tree.storage.put(layout.blob(Digest.parse(lying.digest)), lying.body)
+        link = layout.revision_link("team/a", Digest.parse(lying.digest))
+        await tree.storage.put(link, lying.digest.encode())
+        assert await check(tree.storage) == []
 
     async def test_flipped_bytes_are_found_by_reading_them(
         self, tree: Tree, tmp_path: Path
     ) -> None:
         path = tmp_path / layout.blob(LAYER)
-        content = bytearray(path.read_bytes())
-        content[0] ^= 1
-        path.write_bytes(content)
-        assert await check(tree.storage) == []
-        assert await repair(tree, verify=True) == ["moved to the quarantine"]
-        with pytest.raises(BlobUnknownError):
-            await tree.services.blobs.open("team/a", LAYER)
+        path.write_bytes(bytes([path.read_bytes()[0] ^ 1, *path.read_bytes()[1:]]))
+        assert await kinds(tree.storage) == []
+        assert await kinds(tree.storage, verify=True) == [Kind.DAMAGED_BLOB]
 
-    async def test_pushing_again_heals(self, tree: Tree, tmp_path: Path) -> None:
-        await overwrite(tree, layout.blob(LAYER), b"", tmp_path)
-        await repair(tree)
-        await tree.push("team/a", ONE, "v1")
-        assert await check(tree.storage, verify=True) == []
+    async def test_flipped_bytes_of_a_manifest_are_always_found(
+        self, tree: Tree, tmp_path: Path
+    ) -> None:
+        path = tmp_path / layout.blob(MANIFEST)
+        path.write_bytes(path.read_bytes().replace(b"schemaVersion", b"schemaversion"))
+        assert await kinds(tree.storage) == [Kind.DAMAGED_BLOB]
 
-    async def test_one_that_was_healed_meanwhile_stays(self, tree: Tree) -> None:
-        problem = Problem(Kind.DAMAGED_BLOB, layout.blob(LAYER), "", LAYER)
-        verification = Verification(tree.storage, Seen(), 0)
-        repairing = Repair(tree.storage, tree.services.manifests, verification)
-        assert (await repairing.repair(problem)).repaired == "gone meanwhile"
-        assert await check(tree.storage, verify=True) == []
+    @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "fifo"])
+    async def test_one_that_is_no_file(self, tree: Tree, tmp_path: Path, make: object) -> None:
+        path = tmp_path / layout.blob(LAYER)
+        path.unlink()
+        assert callable(make)
+        make(path)
+        found = await check(tree.storage)
+        assert Kind.DAMAGED_BLOB in {problem.kind for problem in found}
+        assert "it is no file" in {problem.detail for problem in found}
+
+    async def test_a_directory_without_one_that_is_nobodys(
+        self, tree: Tree, aged: Storage, tmp_path: Path
+    ) -> None:
+        (tmp_path / layout.blob(GONE)).parent.mkdir(parents=True)
+        assert await kinds(tree.storage) == []  # someone may be about to publish it
+        assert await kinds(aged) == [Kind.EMPTY_BLOB]
 
     async def test_what_a_collection_has_taken_is_not_missing(self, tree: Tree) -> None:
         await Trash(tree.storage).take(LAYER)
+        await Trash(tree.storage).take(MANIFEST)
         assert await check(tree.storage) == []
 
 
 class TestLinks:
-    async def test_a_missing_link_is_made(self, tree: Tree) -> None:
+    async def test_a_missing_one(self, tree: Tree) -> None:
         await tree.storage.delete(layout.layer_link("team/a", LAYER).removesuffix("/link"))
         (problem,) = await check(tree.storage)
-        assert problem.kind is Kind.MISSING_LINK
-        assert await repair(tree) == ["linked"]
-        (await tree.services.blobs.open("team/a", LAYER)).close()
-        assert await check(tree.storage) == []
+        assert (problem.kind, problem.needed_by) == (Kind.MISSING_LINK, MANIFEST)
 
     @pytest.mark.parametrize(
         "path",
-        [layout.layer_link("team/a", LAYER), layout.revision_link("team/a", MANIFEST)],
-        ids=["layer", "revision"],
+        [
+            layout.layer_link("team/a", LAYER),
+            layout.revision_link("team/a", MANIFEST),
+            layout.tag_current("team/a", "v1"),
+            layout.tag_index("team/a", "v1", MANIFEST),
+        ],
+        ids=["layer", "revision", "tag", "history"],
     )
-    @pytest.mark.parametrize("content", [b"", b"sha256:half", str(Digest.of(b"x")).encode()])
-    async def test_a_damaged_link_is_made_again_where_its_directory_proves_it(
-        self, tree: Tree, path: str, content: bytes
-    ) -> None:
+    @pytest.mark.parametrize("content", [b"", b"sha256:half", b"x" * 1000])
+    async def test_a_damaged_one(self, tree: Tree, path: str, content: bytes) -> None:
         await tree.storage.put(path, content)
-        assert [problem.kind for problem in await check(tree.storage)] == [Kind.DAMAGED_LINK]
-        assert await repair(tree) == ["linked"]
-        assert await check(tree.storage) == []
-        assert await tree.storage.get(layout.quarantine(path), 1000) == content
+        problem = (await check(tree.storage))[0]
+        assert (problem.kind, problem.path) == (Kind.DAMAGED_LINK, path)
+        assert "bytes" in problem.detail
 
-    async def test_a_damaged_link_to_nothing_is_set_aside(self, tree: Tree) -> None:
-        gone = Digest.of(b"never stored")
-        await tree.storage.put(layout.layer_link("team/a", gone), b"")
-        assert await repair(tree) == ["moved to the quarantine"]
-        assert await check(tree.storage) == []
+    @pytest.mark.parametrize(
+        "path",
+        [
+            layout.layer_link("team/a", LAYER),
+            layout.revision_link("team/a", MANIFEST),
+            layout.tag_index("team/a", "v1", MANIFEST),
+        ],
+        ids=["layer", "revision", "history"],
+    )
+    async def test_one_that_says_another_digest_than_its_directory(
+        self, tree: Tree, path: str
+    ) -> None:
+        await tree.storage.put(path, str(GONE).encode())
+        assert [each.detail for each in await check(tree.storage)] == [f"holds {GONE}"]
 
-    async def test_a_revision_that_is_no_manifest_is_set_aside(self, tree: Tree) -> None:
-        await tree.storage.put(layout.revision_link("team/a", LAYER), b"")
-        assert await repair(tree) == ["moved to the quarantine"]
-        assert await check(tree.storage) == []
+    async def test_one_that_is_no_file(self, tree: Tree, tmp_path: Path) -> None:
+        path = tmp_path / layout.layer_link("team/a", LAYER)
+        path.unlink()
+        path.mkdir()
+        assert [each.detail for each in await check(tree.storage)] == ["it is no file"]
 
-    async def test_links_that_lead_nowhere_are_set_aside(self, tree: Tree) -> None:
-        gone = Digest.of(b"never stored")
-        await tree.storage.put(layout.layer_link("team/a", gone), str(gone).encode())
-        await tree.storage.put(layout.revision_link("team/a", gone), str(gone).encode())
-        kinds = {problem.kind for problem in await check(tree.storage)}
-        assert kinds == {Kind.DANGLING_LAYER, Kind.DANGLING_REVISION}
-        assert await repair(tree) == ["moved to the quarantine"] * 2
+    async def test_one_that_leads_nowhere(self, tree: Tree) -> None:
+        for path in (layout.layer_link("team/a", GONE), layout.revision_link("team/a", GONE)):
+            await tree.storage.put(path, str(GONE).encode())
+        found = await kinds(tree.storage)
+        assert found == [Kind.DANGLING_LAYER, Kind.DANGLING_REVISION]
+
+    async def test_distributions_by_another_algorithm_are_followed(self, tree: Tree) -> None:
+        """It stores all content by sha256, whatever it is called."""
+        body = ONE.blobs[-1].body
+        layer = {**ONE.blobs[-1].descriptor(), "digest": str(Digest.of(body, "sha512"))}
+        config = ONE.blobs[0].descriptor()
+        top = manifest(ONE.manifest.media_type, config=config, layers=[layer])
+        link = layout.layer_link("team/a", Digest.of(body, "sha512"))
+        await tree.storage.put(link, str(LAYER).encode())
+        digest = Digest.parse(top.digest)
+        await tree.storage.put(layout.blob(digest), top.body)
+        await tree.storage.put(layout.revision_link("team/a", digest), top.digest.encode())
         assert await check(tree.storage) == []
+        await tree.storage.delete(layout.blob(LAYER))
+        found = await kinds(tree.storage)
+        assert found.count(Kind.INCOMPLETE) == 2
+
+    async def test_a_leftover_of_distribution_that_is_nobodys(
+        self, tree: Tree, aged: Storage
+    ) -> None:
+        path = f"{layout.layer_link('team/a', LAYER)}.0b0e6b4e.tmp"
+        await tree.storage.put(path, b"")
+        assert await kinds(tree.storage) == []  # it may be written at this moment
+        assert [(each.kind, each.path) for each in await check(aged)] == [(Kind.LEFTOVER, path)]
 
 
 class TestTags:
-    async def test_a_damaged_tag_with_one_manifest_in_its_history_is_set_again(
-        self, tree: Tree
-    ) -> None:
-        await tree.storage.put(layout.tag_current("team/a", "v1"), b"")
-        assert [problem.kind for problem in await check(tree.storage)] == [Kind.DAMAGED_LINK]
-        assert await repair(tree) == ["linked"]
-        assert await tree.services.tags.resolve("team/a", "v1") == MANIFEST
-
-    async def test_with_two_nobody_knows_which_so_it_is_set_aside(self, tree: Tree) -> None:
-        await tree.push("team/a", image("two"), "v1")
-        await tree.storage.put(layout.tag_current("team/a", "v1"), b"")
-        assert await repair(tree) == ["moved to the quarantine"]
-        with pytest.raises(ManifestUnknownError):
-            await tree.services.tags.resolve("team/a", "v1")
-        assert await check(tree.storage) == []
-
-    async def test_a_tag_of_a_missing_manifest_is_set_aside(self, tree: Tree) -> None:
+    async def test_one_of_a_missing_manifest(self, tree: Tree) -> None:
         await tree.storage.delete(layout.revision("team/a", MANIFEST))
-        assert [problem.kind for problem in await check(tree.storage)] == [Kind.DANGLING_TAG]
-        assert await repair(tree) == ["moved to the quarantine"]
-        assert await check(tree.storage) == []
+        assert await kinds(tree.storage) == [Kind.DANGLING_TAG]
+
+    async def test_one_that_points_nowhere_once_it_is_nobodys(
+        self, tree: Tree, aged: Storage
+    ) -> None:
+        await tree.storage.delete(f"{layout.tag('team/a', 'v1')}/current")
+        assert await kinds(tree.storage) == []  # it may be moved at this moment
+        assert await kinds(aged) == [Kind.UNSET_TAG]
 
 
 class TestManifests:
-    async def test_one_that_lacks_a_blob_is_told_of_and_left(self, tree: Tree) -> None:
+    async def test_one_that_lacks_a_blob(self, tree: Tree, aged: Storage) -> None:
         await tree.storage.delete(layout.blob(LAYER))
+        assert await kinds(aged) == [Kind.EMPTY_BLOB, Kind.DANGLING_LAYER, Kind.INCOMPLETE]
         await tree.storage.delete(layout.layer_link("team/a", LAYER).removesuffix("/link"))
         (problem,) = await check(tree.storage)
-        assert problem.kind is Kind.INCOMPLETE
-        assert str(LAYER) in problem.detail
-        assert await repair(tree) == [""]
+        assert problem.detail == f"lacks {LAYER}"
 
-    async def test_one_whose_bytes_are_damaged_is_set_aside(
-        self, tree: Tree, tmp_path: Path
-    ) -> None:
-        await overwrite(tree, layout.blob(MANIFEST), b"{}", tmp_path)
-        assert Kind.DAMAGED_BLOB in {problem.kind for problem in await check(tree.storage)}
-        await repair(tree)
-        remaining = {problem.kind for problem in await check(tree.storage)}
-        assert remaining == {Kind.DANGLING_REVISION}
-        await repair(tree)
-        await repair(tree)  # the tag leads nowhere now
+    async def test_one_that_lacks_a_platform(self, tree: Tree) -> None:
+        top = multi_platform("many")
+        await tree.push("team/b", top, "v1")
+        await tree.destroy_manifest("team/b", Digest.parse(top.children[0].digest))
+        assert await kinds(tree.storage) == [Kind.INCOMPLETE]
+        lax = Policy(children=Children.NONE)
+        assert await check(tree.storage, policy=lax) == []
+
+    async def test_where_sparse_ones_are_taken_nothing_lacks(self, tree: Tree) -> None:
+        """A link there may not be made either: nobody has looked whether the repository may."""
+        await tree.storage.delete(layout.layer_link("team/a", LAYER).removesuffix("/link"))
+        assert await check(tree.storage, policy=Policy(sparse=True)) == []
+
+    async def test_one_of_unknown_type_proves_no_link(self, tree: Tree) -> None:
+        """Whoever pushes it may name what he can't read."""
+        await tree.upload("team/secret", blob("secret"))
+        top = manifest("application/vnd.example+json", layers=[blob("secret").descriptor()])
+        digest = Digest.parse(top.digest)
+        await tree.storage.put(layout.blob(digest), top.body)
+        await tree.storage.put(layout.revision_link("team/a", digest), top.digest.encode())
         assert await check(tree.storage) == []
+
+    @pytest.mark.parametrize("body", [b"{}", b'{"schemaVersion": 1}', b"no json"])
+    async def test_one_that_cannot_be_understood(self, tree: Tree, body: bytes) -> None:
+        digest = Digest.of(body)
+        await tree.storage.put(layout.blob(digest), body)
+        await tree.storage.put(layout.revision_link("team/a", digest), str(digest).encode())
+        assert await kinds(tree.storage) == [Kind.UNREADABLE]
 
 
 class TestUploads:
-    @pytest.mark.parametrize("started", [b"2020-01-01T00:00:00Z", b"yesterday"])
-    async def test_one_that_nobody_finished_is_told_of_and_left(
-        self, tree: Tree, started: bytes
+    @pytest.mark.parametrize("started", [b"2020-01-01T00:00:00Z", b"2020-01-01T00:00:00"])
+    async def test_one_that_nobody_finished(self, tree: Tree, started: bytes) -> None:
+        await tree.storage.put(layout.upload_started("team/a", "x"), started)
+        assert await kinds(tree.storage) == [Kind.ORPHAN_UPLOAD]
+
+    @pytest.mark.parametrize("started", [b"yesterday", b"x" * 500])
+    async def test_one_that_does_not_say_when_it_began_and_is_nobodys(
+        self, tree: Tree, aged: Storage, started: bytes
     ) -> None:
         await tree.storage.put(layout.upload_started("team/a", "x"), started)
-        assert [problem.kind for problem in await check(tree.storage)] == [Kind.ORPHAN_UPLOAD]
-        assert await repair(tree) == [""]
-        assert await tree.storage.exists(layout.upload("team/a", "x"))
+        assert await kinds(tree.storage) == []  # it may begin at this moment
+        assert await kinds(aged) == [Kind.ORPHAN_UPLOAD]
 
-    async def test_one_in_progress_is_none(self, tree: Tree) -> None:
+    async def test_one_in_a_repository_with_nothing_else(self, tree: Tree) -> None:
+        await tree.storage.put(layout.upload_started("only/uploads", "x"), b"2020-01-01T00:00:00Z")
+        assert [problem.name for problem in await check(tree.storage)] == ["only/uploads"]
+
+    async def test_one_in_progress_is_none(self, tree: Tree, aged: Storage) -> None:
         await tree.services.uploads.begin("team/a")
+        assert await check(aged) == []
+
+
+class TestWhatCannotBeRead:
+    async def test_is_told_and_the_rest_is_looked_at(self, tree: Tree, tmp_path: Path) -> None:
+        class Broken(FilesystemStorage):
+            @override
+            async def get(self, path: str, limit: int) -> bytes:
+                if path == layout.layer_link("team/a", LAYER):
+                    raise StorageError(f"{path}: Input/output error")
+                return await super().get(path, limit)
+
+        await tree.storage.put(layout.revision_link("team/a", GONE), b"")
+        found = {problem.kind: problem for problem in await check(Broken(tmp_path))}
+        assert set(found) == {Kind.UNREACHABLE, Kind.DAMAGED_LINK}
+        assert "Input/output error" in found[Kind.UNREACHABLE].detail
+
+    @pytest.mark.parametrize(
+        "path",
+        [layout.blob(LAYER), layout.blob(MANIFEST), layout.revisions("team/a")],
+        ids=["blob", "manifest", "directory"],
+    )
+    async def test_is_told_whatever_it_is(self, tree: Tree, tmp_path: Path, path: str) -> None:
+        class Broken(FilesystemStorage):
+            @override
+            async def get(self, path: str, limit: int) -> bytes:
+                self.refuse(path)
+                return await super().get(path, limit)
+
+            @override
+            async def open(self, path: str) -> FileReader:
+                self.refuse(path)
+                return await super().open(path)
+
+            @override
+            async def list(self, path: str) -> Iterable[Entry]:
+                self.refuse(path)
+                return await super().list(path)
+
+            def refuse(self, asked: str) -> None:
+                if asked == path:
+                    raise StorageError(f"{path}: Input/output error")
+
+        await tree.push("team/b", ONE, "v1")
+        found = await check(Broken(tmp_path), verify=True)
+        assert {(each.kind, each.path) for each in found} == {(Kind.UNREACHABLE, path)}
+
+    async def test_one_that_fails_while_it_is_read(self, tree: Tree, tmp_path: Path) -> None:
+        class Failing(FileReader):
+            @override
+            async def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
+                async for chunk in super().read(start, stop - 1):
+                    yield chunk
+                raise StorageError("Input/output error")
+
+        class Broken(FilesystemStorage):
+            @override
+            async def open(self, path: str) -> FileReader:
+                opened = await super().open(path)
+                return Failing(opened._descriptor, path, opened.size)  # noqa: SLF001
+
         assert await check(tree.storage) == []
+        found = await check(Broken(tmp_path), verify=True)
+        assert {each.kind for each in found} == {Kind.UNREACHABLE}
 
 
-class TestVerification:
-    async def test_it_goes_on_where_it_was(self, tree: Tree) -> None:
-        digests = sorted(Digest.parse(text) for text in digests_of(ONE))
-        seen = Seen()
-        verification = Verification(tree.storage, seen, 0)
-        await verification._note(digests[0])  # noqa: SLF001 -- as a run that is killed leaves it
-        await verification.run(digests, restart=False)
-        assert seen.blobs == len(digests) - 1
-        assert not await tree.storage.exists(layout.check_progress())
+async def test_an_upload_whose_link_is_there_and_whose_blob_is_not_yet_is_no_problem(
+    tree: Tree, tmp_path: Path
+) -> None:
+    class Publishing(FilesystemStorage):
+        said: object = None
 
-    async def test_it_begins_anew_if_told(self, tree: Tree) -> None:
-        digests = sorted(Digest.parse(text) for text in digests_of(ONE))
-        seen = Seen()
-        verification = Verification(tree.storage, seen, 0)
-        await verification._note(digests[-1])  # noqa: SLF001 -- likewise
-        await verification.run(digests, restart=True)
-        assert seen.blobs == len(digests)
+        @override
+        async def publish(self, source: str, target: str) -> None:
+            self.said = await check(FilesystemStorage(tmp_path))
+            await super().publish(source, target)
 
-    @pytest.mark.parametrize("note", [b"", b"{}", b"[]", b'{"cursor": "x", "damaged": []}'])
-    async def test_a_damaged_note_is_none(self, tree: Tree, note: bytes) -> None:
-        await tree.storage.put(layout.check_progress(), note)
-        seen = Seen()
-        digests = sorted(Digest.parse(text) for text in digests_of(ONE))
-        await Verification(tree.storage, seen, 0).run(digests, restart=False)
-        assert seen.blobs == len(digests)
-
-    async def test_it_reads_no_faster_than_it_may(self, tree: Tree) -> None:
-        now = [0.0]
-        size = await tree.storage.size(layout.blob(LAYER))
-        verification = Verification(tree.storage, Seen(), size * 50, lambda: now[0])
-        began = utc_now()
-        assert await verification.is_whole(LAYER, layout.blob(LAYER))
-        assert utc_now() - began >= timedelta(seconds=0.019)
+    await tree.push("team/a", image("two"), "v2")
+    storage = Publishing(tmp_path)
+    await Tree(storage).upload("team/a", blob("being pushed"))
+    assert storage.said == []

@@ -122,15 +122,6 @@ class TestItems:
             assert [item.identifier for item in await trash.items()] == [identifier] * kept
             assert await trash.over() == [identifier] * (not kept)
 
-    async def test_time_stands_still_for_whoever_destroys_them(self, storage: Storage) -> None:
-        later = iter([NOW, NOW + timedelta(seconds=5)])
-        trash = Trash(storage, timedelta(0), lambda: next(later)).at_this_moment()
-        await storage.put(layout.tag_current("a", "v1"), str(BLOB).encode())
-        after = Trash(storage, WEEK, lambda: NOW + timedelta(seconds=1))
-        await after.removal("a").add(layout.tag("a", "v1"))
-        assert len(await trash.items()) == 1
-        assert not await trash.over()
-
     async def test_what_removed_tags_ever_pointed_to(self, storage: Storage) -> None:
         other = Digest.of(b"another")
         tags = Tags(storage, Trash(storage, WEEK, now))
