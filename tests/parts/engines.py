@@ -36,18 +36,28 @@ class DockerEngine:
     """
 
     def __init__(
-        self, folder: Path, *, insecure: Sequence[str] = (), hosts: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        insecure: Sequence[str] = (),
+        hosts: Mapping[str, str] | None = None,
+        certificates: Mapping[str, Path] | None = None,
     ) -> None:
         """Prepare an engine that trusts the registries `insecure`.
 
         It knows the names in `hosts` (name to address) by a hosts file that only it sees; the
-        machine's is left alone.
+        machine's is left alone. With `hosts` may come `certificates`: what is to lie in
+        ``/etc/docker/certs.d``, such as ``HOST:PORT/ca.crt``, which only it sees either.
         """
         require_root("a docker engine mounts layers")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._daemon: Daemon | None = None
         (folder / "daemon.json").write_text(json.dumps({"insecure-registries": list(insecure)}))
+        for name, source in (certificates or {}).items():
+            target = folder / "certs.d" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
         self._hosts = ""
         if hosts:
             self._hosts = "127.0.0.1 localhost\n::1 localhost\n" + "".join(
@@ -87,11 +97,15 @@ class DockerEngine:
         """Return what runs the next command with its own ``/etc/hosts``, in the same process."""
         if not self._hosts:
             return ()
-        hosts = self.folder / "hosts"
-        hosts.write_text(self._hosts)
-        script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        (self.folder / "hosts").write_text(self._hosts)
+        script = 'mount --bind "$0/hosts" /etc/hosts && '
+        if (self.folder / "certs.d").exists():
+            script += (
+                "mkdir -p /etc/docker && mount -t tmpfs none /etc/docker && "
+                'cp -R "$0/certs.d" /etc/docker && '
+            )
         unshare = (require("unshare"), "--mount", "--propagation", "private")
-        return (*unshare, "sh", "-c", script, hosts)
+        return (*unshare, "sh", "-c", f'{script} exec "$@"', self.folder)
 
     def stop(self) -> None:
         """Stop the engine, and with it the containerd that it started."""

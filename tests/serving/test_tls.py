@@ -464,6 +464,30 @@ class TestBounds:
         assert hashlib.sha256(body).hexdigest().encode() in answered
         assert answered.endswith(b"\r\n\r\n" + bytes(5_000_000))
 
+    async def test_an_early_answer_can_be_read_while_the_body_is_sent(
+        self, settings: TLSSettings, authority: Authority
+    ) -> None:
+        head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n"
+        async with Secure(settings) as served:
+            context = client(authority)
+            answered = await asyncio.to_thread(ask, served.port, context, head + bytes(3_000_000))
+        assert statuses(answered) == [413]
+
+    async def test_a_client_that_says_goodbye_in_a_body_is_gone(
+        self, settings: TLSSettings, authority: Authority
+    ) -> None:
+        def leave(port: int) -> None:
+            with connect(port, client(authority)) as connection:
+                connection.sendall(
+                    b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"
+                )
+                connection.unwrap().close()
+
+        async with Secure(settings) as served:
+            await asyncio.to_thread(leave, served.port)
+            await eventually(lambda: served.probe.cut_off == 1)
+            await eventually(lambda: not served.acceptor.connections)
+
     async def test_a_client_that_takes_nothing_is_given_up(
         self, settings: TLSSettings, authority: Authority
     ) -> None:

@@ -141,7 +141,9 @@ class IssuedCertificates:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if any(identity_of(self._folder / host) != self._seen[host] for host in self._hosts):
+            if any(
+                identity_of(self._folder / host) != self._seen.get(host) for host in self._hosts
+            ):
                 await in_thread(self._load)
 
     def _load(self) -> None:

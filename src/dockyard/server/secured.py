@@ -366,5 +366,5 @@ def _name(encoded: bytes) -> str | None:
     """
     try:
         return x509.load_der_x509_certificate(encoded).subject.rfc4514_string()
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None

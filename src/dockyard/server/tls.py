@@ -196,8 +196,13 @@ def check_pair(certificate: Path, key: Path) -> x509.Certificate:
     Raises:
         TLSError: a file can't be read, is not what it should be, or they don't match.
     """
-    leaf = _certificates_in(certificate, "http.tls.certificate")[0]
-    if _key_in(key).public_key() != leaf.public_key():
+    where = "http.tls.certificate"
+    leaf = _certificates_in(certificate, where)[0]
+    try:
+        public = leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise TLSError(f"{where}: the key of {certificate} is of no kind known here") from error
+    if _key_in(key).public_key() != public:
         raise TLSError(
             f"http.tls.key: the key in {key} is not that of the certificate in {certificate}; "
             "the server's certificate must come first there"
@@ -208,7 +213,7 @@ def check_pair(certificate: Path, key: Path) -> x509.Certificate:
 def _certificates_in(path: Path, where: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read(path, where))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TLSError(f"{where}: there is no certificate in PEM form in {path}") from error
 
 
