@@ -165,9 +165,12 @@ class StrictDisk:
 
     def _rename(self, source: str, target: str) -> None:
         clean = self._written.get(source, 0) == self._synced.get(source, 0)
+        # A durable name stays one, whichever of the two files it leads to; also one whose file is
+        # on its way elsewhere: it leads there, or is gone once that other name is durable.
+        moving = target in self._removed and target in self._origins.values()
+        stays = self.is_durable(target) or moving
         origin = source if self.is_durable(source) else self._origins.pop(source, None)
-        # A durable name stays one, whichever of the two files it leads to.
-        if self.is_durable(target):
+        if stays:
             self._replaced.add(target)
         origin = origin or self._origins.pop(target, None)
         if origin is not None:

@@ -387,8 +387,9 @@ class Pusher:
             self.counts["items gone when they were to be restored"] += 1
             return
         restored = answer.json()
+        # All of them before the first pull, which a kill may interrupt.
+        repository.tags |= {tag: {item["tags"][tag]} for tag in restored["tags"]}
         for tag in restored["tags"]:
-            repository.tags[tag] = {item["tags"][tag]}
             self._pull_one(repository, tag, item["tags"][tag])
             self.counts["tags restored, and pulled"] += 1
         self.counts["items restored"] += not restored["incomplete"]

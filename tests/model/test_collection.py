@@ -402,7 +402,7 @@ class CollectionMachine(RuleBasedStateMachine):
                 self._restore_tag(item, tag, restored.tags, restored.taken)
         assert set(restored.incomplete) == incomplete
         assert wanted - incomplete <= set(restored.manifests)
-        if not incomplete:
+        if not incomplete and item in self._items:
             self._items.remove(item)
 
     def _restore_tag(
@@ -438,10 +438,11 @@ class CollectionMachine(RuleBasedStateMachine):
                 repository.listed = True
             if each in repository.manifests:
                 waiting += self._known[each].children
+        seen &= {*wanted, *repository.manifests}
         changed = self._bring_links_back(name, seen, items)
         incomplete = self._return_incomplete(name, seen, moved)
         for item in [*moved.values(), *changed]:
-            if item is not first and item.is_empty and item in self._items:
+            if item.is_empty and item in self._items:
                 self._items.remove(item)
         return incomplete
 

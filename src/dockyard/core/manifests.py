@@ -18,6 +18,7 @@ from dockyard.core.trash import Trash
 from dockyard.errors import (
     DigestMismatchError,
     ManifestBlobsUnknownError,
+    ManifestInvalidError,
     ManifestUnknownError,
     PathUnknownError,
     StorageError,
@@ -203,6 +204,17 @@ class Manifests:
         ):
             raise ManifestBlobsUnknownError([str(digest)])
         await self._check_references(name, grammar.parse(stored.content, stored.media_type))
+
+    async def children(self, name: str, digest: Digest) -> list[Digest]:
+        """Return the manifests that a manifest of `name` lists; none if it can't be read."""
+        stored = await get_readable(self, name, digest)
+        if stored is None:
+            return []
+        try:
+            manifest = grammar.parse(stored.content, stored.media_type)
+        except ManifestInvalidError:
+            return []
+        return [child.digest for child in manifest.children]
 
     async def _check_again(self, push: ManifestPush, digest: Digest, manifest: Manifest) -> None:
         """Return if everything is still there now that the link says that it is needed.

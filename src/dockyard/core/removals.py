@@ -186,14 +186,12 @@ class Removals:
             if item is None:
                 raise ItemUnknownError(identifier)
             await self._restore_links(name, item.blobs, [item])
-            wanted = dict.fromkeys(item.manifests)
-            for pointed in item.tags.values():
-                if pointed is not None and not await self._manifests.exists(name, pointed):
-                    wanted[pointed] = None
+            pointed = [each for each in item.tags.values() if each is not None]
+            wanted = dict.fromkeys([*item.manifests, *pointed])
             others = [each for each in await self.items(name) if each.identifier != identifier]
             await self._restore_manifests([*wanted], [*others, item], restored)
-            for tag, pointed in item.tags.items():
-                await self._restore_tag(item, tag, pointed, restored)
+            for tag, target in item.tags.items():
+                await self._restore_tag(item, tag, target, restored)
             if not restored.incomplete:
                 with suppress(PathUnknownError):
                     await self._trash.drop(identifier)
@@ -220,12 +218,11 @@ class Removals:
                     moved.append(digest)
             lacking = await self._lacking(name, standing)
             needed = {each for error in lacking.values() for each in _missing(error)}
-            fresh = [each for each in sorted(needed.intersection(places)) if each not in standing]
-            fresh = [each for each in fresh if each not in restored.incomplete]
-            standing |= dict.fromkeys(fresh)
             linked = await self._restore_links(name, needed, items)
             lost |= linked
-            if not lacking:
+            fresh = await self._children(name, fresh, {*standing, *restored.incomplete}, places)
+            standing |= dict.fromkeys(fresh)
+            if not lacking and not fresh:
                 break
             if not fresh and not linked:
                 for digest, error in lacking.items():
@@ -234,9 +231,27 @@ class Removals:
                     if digest in moved:
                         await self._storage.move(layout.revision(name, digest), places[digest])
                         moved.remove(digest)
-        restored.manifests += standing
+        restored.manifests += [each for each in standing if each in {*wanted, *moved}]
         lost |= {item.identifier for item in items if item.manifests.keys() & {*moved}}
         await self._discard_emptied(lost)
+
+    async def _children(
+        self,
+        name: str,
+        parents: Iterable[Digest],
+        known: Collection[Digest],
+        removed: Collection[Digest],
+    ) -> list[Digest]:
+        """Return the manifests that `parents` list, not `known`, here or `removed`."""
+        found: dict[Digest, None] = {}
+        for parent in parents:
+            for child in await self._manifests.children(name, parent):
+                here = child in removed or await self._storage.exists(
+                    layout.revision_link(name, child)
+                )
+                if here and child not in known:
+                    found[child] = None
+        return list(found)
 
     async def _restore_links(
         self, name: str, digests: Collection[Digest], items: Iterable[Item]
