@@ -75,7 +75,8 @@ class Marking:
         await self._look_at_trash()
         await self._keep_removed()
         async for name in self.names():
-            await self._keep_all(name, await self._revisions(name))
+            # Those whose links are gone are looked for one by one, so not all again.
+            await self._keep_all(name, await self._digests(layout.revisions(name)))
         await self._look_at_trash()
         await self._keep_removed()
 

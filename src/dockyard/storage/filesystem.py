@@ -126,8 +126,17 @@ class FilesystemStorage:
     async def move_all(self, moves: Sequence[tuple[str, str]]) -> Mapping[str, StorageError | None]:
         """See `Storage.move_all`. Each target's directory is synced once in a batch."""
         results: dict[str, StorageError | None] = {}
+        emptied: Sequence[str] = ()
         for start in range(0, len(moves), BATCH):
-            results |= await in_thread(self._move_all, moves[start : start + BATCH])
+            # Removing directories takes most of the time, so the next batch moves meanwhile.
+            moved, _ = await asyncio.gather(
+                in_thread(self._move_all, moves[start : start + BATCH]),
+                in_thread(self._remove_all_empty, emptied),
+            )
+            results |= moved
+            sources = [source for source, error in moved.items() if error is None]
+            emptied = self._directories(sources)
+        await in_thread(self._remove_all_empty, emptied)
         return results
 
     async def note(self, path: str, mark: bytes) -> None:
@@ -280,23 +289,27 @@ class FilesystemStorage:
     def _move_all(self, moves: Sequence[tuple[str, str]]) -> dict[str, StorageError | None]:
         """Rename all, then sync the new names: until then the old ones may come back, no more.
 
-        Only then do directories go that held nothing else: with them the old names would be gone.
+        Only then may directories go that held nothing else: with them the old names would be gone.
         """
         results: dict[str, StorageError | None] = {}
         targets: dict[str, str] = {}
-        parents: set[str] = set()
         for source, target in moves:
             full = f"{self._root}/{source}"
             with _collecting(results, source):
                 self._names.rename(full, target)
                 targets[os.path.dirname(target)] = target  # noqa: PTH120 -- plain strings
-                parents.add(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
         for target in targets.values():
             with translating(target), suppress(FileNotFoundError):  # moved on since
                 self._names.sync(target)
-        for parent in parents:
-            self._remove_empty(parent)
         return results
+
+    def _directories(self, paths: Iterable[str]) -> Sequence[str]:
+        """Return the directories of objects, each once."""
+        return list({os.path.dirname(f"{self._root}/{path}") for path in paths})  # noqa: PTH120
+
+    def _remove_all_empty(self, directories: Iterable[str]) -> None:
+        for directory in directories:
+            self._remove_empty(directory)
 
     def _remove_empty(self, directory: str) -> None:
         """Remove a directory from which something was moved, if it held nothing else."""
@@ -318,8 +331,7 @@ class FilesystemStorage:
             with _collecting(results, path), suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(full)  # noqa: PTH108 -- plain strings throughout
                 parents.add(os.path.dirname(full))  # noqa: PTH120 -- plain strings throughout
-        for parent in parents:
-            self._remove_empty(parent)
+        self._remove_all_empty(parents)
         return results
 
     def _take_away(self, full: str) -> str:
