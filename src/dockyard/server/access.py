@@ -8,7 +8,7 @@ from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Us
 from dockyard.auth.htpasswd import HtpasswdFile, provision
 from dockyard.auth.issuer import Issuer, TokenSettings
 from dockyard.auth.keys import KeysInvalidError, load
-from dockyard.auth.logins import Logins
+from dockyard.auth.logins import Guard, Logins
 from dockyard.auth.policy import GRANTABLE, Policy, Rule, compile_pattern
 from dockyard.auth.signing import KeyRing
 from dockyard.auth.tokens import LEEWAY, Expected
@@ -33,21 +33,34 @@ from dockyard.storage import layout
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """Who is let in, and who issues tokens."""
+    """Who is let in, and who issues tokens.
+
+    Attributes:
+        guard: what bounds logins, and `keys` what tokens are signed with: the next entrance takes
+            both over from this one.
+    """
 
     gate: Gate | None = None
     issuer: Issuer | None = None
+    guard: Guard | None = None
+    keys: KeyRing | None = None
 
 
-def build_entrance(settings: Settings, clock: Clock) -> Entrance:
+def build_entrance(settings: Settings, clock: Clock, before: Entrance | None = None) -> Entrance:
     """Return who is let in, as `settings` say.
+
+    Args:
+        settings: the settings.
+        clock: tells whether a token is good now.
+        before: the entrance that this one replaces. Failed logins stay counted; what was found
+            good is forgotten.
 
     Raises:
         StorageError: a file that it needs can't be read, or made; its message says which.
     """
     auth = settings.auth
     if settings.access is not None:
-        return _ruled(settings, settings.access, clock)
+        return _ruled(settings, settings.access, clock, before or Entrance())
     if auth.silly is not None:
         return Entrance(SillyGate(auth.silly.realm, auth.silly.service))
     if auth.htpasswd is not None:
@@ -76,12 +89,14 @@ def build_accounts(settings: Settings) -> Sequence[Accounts]:
     return places
 
 
-def _ruled(settings: Settings, access: AccessSettings, clock: Clock) -> Entrance:
+def _ruled(settings: Settings, access: AccessSettings, clock: Clock, before: Entrance) -> Entrance:
     policy, places = build_rules(access), build_accounts(settings)
-    logins = Logins(AllAccounts(places)) if places else None
+    guard = before.guard or Guard()
+    logins = Logins(AllAccounts(places), guard=guard) if places else None
     base = (settings.http.host or "").rstrip("/")
     realm = Realm(access.token.realm or "", f"{settings.http.prefix or '/'}auth/token", base)
     issuer: Issuer | None = None
+    keys = before.keys
     if access.token.enabled and logins is not None:
         tokens = TokenSettings(
             service=access.token.service,
@@ -89,8 +104,11 @@ def _ruled(settings: Settings, access: AccessSettings, clock: Clock) -> Entrance
             refresh_lifetime=access.token.refreshlifetime,
         )
         kept = max(tokens.lifetime, tokens.refresh_lifetime) + LEEWAY
-        issuer = Issuer(tokens, KeyRing(_keys(settings), clock, kept), policy, logins, clock)
-    return Entrance(RulesGate(policy, logins, issuer, realm), issuer)
+        directory = _keys(settings)
+        if keys is None or directory is not None:  # a key in memory must not be lost
+            keys = KeyRing(directory, clock, kept)
+        issuer = Issuer(tokens, keys, policy, logins, clock)
+    return Entrance(RulesGate(policy, logins, issuer, realm), issuer, guard, keys)
 
 
 def _keys(settings: Settings) -> Path | None:

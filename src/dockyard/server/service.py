@@ -17,6 +17,7 @@ from dockyard.config import (
     InMemorySettings,
     Loaded,
     Settings,
+    load,
 )
 from dockyard.errors import RegistryError
 from dockyard.http.messages import Receive, Scope, Send
@@ -30,6 +31,7 @@ from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
 from dockyard.server.metrics import Metrics
 from dockyard.server.release import release
+from dockyard.server.rules import Rules
 from dockyard.server.tls import TLSError
 from dockyard.server.worker import Door, Service, run_worker, share_of
 from dockyard.server.workers import (
@@ -90,7 +92,9 @@ def serve(
         logger().critical(str(error))
         return 1
     share = share_of(limits or ConnectionLimits(), count, raise_descriptor_limit())
-    composition = _Composition(settings, identity, count)
+    # What systemd passes is taken out of the environment; the configuration's variables stay.
+    rules = Rules(loaded, partial(load, loaded.path, environment))
+    composition = _Composition(rules, identity, count)
     drain_seconds = settings.http.draintimeout.total_seconds()
 
     def work(start: Start) -> None:
@@ -112,7 +116,7 @@ def serve(
 
     share_memory()
     try:
-        return Workers(work, count, drain_seconds, places.close).run()
+        return Workers(work, count, drain_seconds, places.close, rules).run()
     finally:
         places.close()
 
@@ -158,7 +162,9 @@ def _begin(start: Start, places: _Places, announce: Callable[[Sequence[str]], No
 class _Composition:
     """Makes what the workers serve. What they share is made with it, before they are forked."""
 
-    def __init__(self, settings: Settings, identity: Mapping[str, str], workers: int) -> None:
+    def __init__(self, rules: Rules, identity: Mapping[str, str], workers: int) -> None:
+        settings = rules.settings
+        self._rules = rules
         self._settings = settings
         self._identity = identity
         self._verdict = Verdict()
@@ -166,9 +172,9 @@ class _Composition:
 
     def main(self, number: int) -> Service:
         """Return the registry; what prevents that, one line in the log, ends the service."""
-        settings = self._settings
+        settings = self._rules.settings
         try:
-            registry = build_app(settings)
+            registry = build_app(settings, offered=self._rules.handover.take)
         except (RegistryError, ConfigurationError, OSError) as error:
             logger().critical(f"can't start: {error}")
             raise SystemExit(EXIT_UNUSABLE) from error
