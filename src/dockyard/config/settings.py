@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from dockyard.config.access import AccessSettings
+from dockyard.config.audit import AuditSettings
 from dockyard.config.auth import AuthSettings
 from dockyard.config.content import (
     CatalogSettings,
@@ -32,6 +33,7 @@ class Settings(Section):
     storage: StorageSettings
     auth: AuthSettings = AuthSettings()
     access: AccessSettings | None = None
+    audit: AuditSettings = AuditSettings()
     middleware: MiddlewaresSettings = MiddlewaresSettings()
     http: HTTPSettings = HTTPSettings()
     notifications: NotificationsSettings = NotificationsSettings()

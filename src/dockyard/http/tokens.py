@@ -38,7 +38,8 @@ async def get(services: Services, request: Request) -> Response:
         account = await _log_in(issuer, request, credentials.login, credentials.password)
     elif request.header("authorization") and credentials is not None:
         raise _refused(issuer)
-    issued = issuer.issue(_principal(account), _wanted(request.queries("scope")))
+    request.principal = _principal(account)
+    issued = issuer.issue(request.principal, _wanted(request.queries("scope")))
     document: dict[str, object] = {"token": issued.token, **_described(issued)}
     if account is not None and request.query("offline_token") == "true":
         document["refresh_token"] = issuer.issue_refresh(account)
@@ -62,6 +63,7 @@ async def post(services: Services, request: Request) -> Response:
                 raise _refused(issuer) from error
         case _:
             raise InvalidError("grant_type must be password or refresh_token")
+    request.principal = account.principal
     issued = issuer.issue(account.principal, _wanted([form.get("scope", "")]))
     document = {**_described(issued), "scope": form.get("scope", "")}
     if form.get("grant_type") == "refresh_token":

@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from dockyard.clock import Clock, utc_now
 from dockyard.config.access import AccessSettings
+from dockyard.config.audit import AuditSettings
 from dockyard.config.settings import Settings
 from dockyard.errors import RegistryError
 from dockyard.http.app import RegistryApp
+from dockyard.http.audit import Audit
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.services import Services
 from dockyard.server.access import Entrance, build_entrance
 from dockyard.server.jobs import Background, Collecting, Jobs, NotingPulls, Purging
+from dockyard.server.journal import JournalFile
 from dockyard.server.use_cases import build_services, open_state, open_storage
 from dockyard.telemetry import logger
 from dockyard.threads import in_thread
@@ -36,13 +40,17 @@ class Registry:
         doors: makes the API, with who is let in.
         jobs: what is done beside it.
         offered: asked for new rules on reload.
+        journal: the file of the audit log, if there is one.
     """
 
-    def __init__(self, doors: "Doors", jobs: Jobs, offered: Offered) -> None:
+    def __init__(
+        self, doors: "Doors", jobs: Jobs, offered: Offered, journal: JournalFile | None = None
+    ) -> None:
         self._doors: Final = doors
         self._app = doors.open()
         self._jobs: Final = jobs
         self._offered: Final = offered
+        self._journal: Final = journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -55,11 +63,13 @@ class Registry:
         self._jobs.start()
 
     async def reload(self) -> None:
-        """Take new rules, if there are any: requests that come from now on meet them.
+        """Open the audit log anew, and take new rules: requests from now on meet them.
 
         Those in flight go on as they were let in. Passwords and tokens that were good are looked
         at again.
         """
+        if self._journal is not None:
+            self._journal.reopen()
         access = self._offered()
         if access is None or not self._doors.are_new(access):
             return
@@ -106,7 +116,10 @@ def build_app(
     """Return the registry `settings` describe; on reload it takes the rules that are `offered`."""
     storage = open_storage(settings)
     state = open_state(settings)
+    journal = open_journal(settings.audit)
     services = build_services(settings, storage, clock, state)
+    if journal is not None:
+        services = replace(services, audit=Audit(journal, clock, pulls=settings.audit.pulls))
     maintenance = settings.storage.maintenance
     jobs: list[Background] = []
     if not maintenance.readonly.enabled:
@@ -115,4 +128,12 @@ def build_app(
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
             jobs.append(Collecting(settings, storage, state, clock))
-    return Registry(Doors(settings, services, clock), Jobs(jobs, state), offered)
+    return Registry(Doors(settings, services, clock), Jobs(jobs, state), offered, journal)
+
+
+def open_journal(settings: AuditSettings) -> JournalFile | None:
+    """Return the file of the audit log, or `None` where there is none."""
+    if not settings.enabled:
+        return None
+    assert settings.path is not None
+    return JournalFile(Path(settings.path), settings.maxsize, settings.maxfiles)

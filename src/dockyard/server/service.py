@@ -22,11 +22,12 @@ from dockyard.config import (
 from dockyard.errors import RegistryError
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.request_log import Application, RequestLog
-from dockyard.server.build import build_app
+from dockyard.server.build import build_app, open_journal
 from dockyard.server.certificates import Certificates, ConfiguredCertificate
 from dockyard.server.debug import Debug
 from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
 from dockyard.server.issued import IssuedCertificates
+from dockyard.server.journal import JournalError
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
 from dockyard.server.metrics import Metrics
@@ -86,6 +87,7 @@ def serve(
     try:
         count = count_workers(settings)
         prepare_storage(settings)
+        prepare_audit(settings)
         certificates = make_certificates(settings)
         places = _open_places(settings, environment)
     except (StartError, TLSError, ListenError) as error:
@@ -222,6 +224,20 @@ def count_workers(settings: Settings) -> int:
             )
         return 1
     return asked or min(MOST_DEFAULT_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def prepare_audit(settings: Settings) -> None:
+    """Make sure that the audit log can be written, if there is to be one.
+
+    Raises:
+        StartError: it can't.
+    """
+    journal = open_journal(settings.audit)
+    try:
+        if journal is not None:
+            journal.check()
+    except JournalError as error:
+        raise StartError(f"{error}; name another path, or give it to the user we run as") from error
 
 
 def make_certificates(settings: Settings) -> Certificates | None:
