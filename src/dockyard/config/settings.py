@@ -54,4 +54,9 @@ class Settings(Section):
                 "access has rules for users of auth.htpasswd; with auth.token the token's issuer "
                 "decides, with auth.silly nobody does: remove one of the two"
             )
+        if self.access is not None and self.access.certificates and not self.http.tls.clientcas:
+            raise ValueError(
+                "access.certificates needs http.tls.clientcas: without it nobody says whose "
+                "certificates are to be believed"
+            )
         return self

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.asker import Granted, Ruled, Unbounded
+from dockyard.auth.certificates import Certificates
 from dockyard.auth.errors import (
     DeniedError,
     LoginRefusedError,
@@ -19,7 +20,7 @@ from dockyard.auth.errors import (
 from dockyard.auth.issuer import Issuer
 from dockyard.auth.logins import Logins
 from dockyard.auth.policy import Policy
-from dockyard.auth.principal import ANONYMOUS, user
+from dockyard.auth.principal import ANONYMOUS, Principal, user
 from dockyard.auth.verifier import Verifier
 from dockyard.http.messages import Request
 from dockyard.oci.reference import is_name
@@ -164,15 +165,22 @@ class RulesGate:
         logins: who can log in; `None` if nobody can.
         issuer: issues tokens; `None` where passwords are asked for by themselves.
         realm: where tokens are to be had.
+        certificates: who shows a certificate; `None` if that tells nothing.
     """
 
     def __init__(
-        self, policy: Policy, logins: Logins | None, issuer: Issuer | None, realm: Realm
+        self,
+        policy: Policy,
+        logins: Logins | None,
+        issuer: Issuer | None,
+        realm: Realm,
+        certificates: Certificates | None = None,
     ) -> None:
         self._policy: Final = policy
         self._logins: Final = logins
         self._issuer: Final = issuer
         self._realm: Final = realm
+        self._certificates: Final = certificates
 
     async def admit(self, request: Request, action: Action) -> None:
         """Let the request in if the rules allow it."""
@@ -204,13 +212,19 @@ class RulesGate:
                     principal, claims = self._issuer.verify(credentials.token)
                     return Ruled(principal, self._policy, claims.grants)
                 case None:
-                    return Ruled(ANONYMOUS, self._policy)
+                    return Ruled(self._by_certificate(request), self._policy)
                 case _:
                     raise self._refusal(request, action)
         except LoginRefusedError as error:
             raise self._refusal(request, action) from error
         except TokenRefusedError as error:
             raise self._refusal(request, action, INVALID) from error
+
+    def _by_certificate(self, request: Request) -> Principal:
+        if self._certificates is None:
+            return ANONYMOUS
+        shown = request.certificate
+        return ANONYMOUS if shown is None else self._certificates.identify(shown)
 
     def _allows(self, asker: Ruled, request: Request, action: Action) -> bool:
         if action is Action.CATALOG:

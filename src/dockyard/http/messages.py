@@ -135,6 +135,12 @@ class Request:
         return str(peer[0]) if peer else ""
 
     @property
+    def certificate(self) -> str | None:
+        """The certificate that the client showed, in PEM form, once TLS has verified it."""
+        chain = self._scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ())
+        return str(chain[0]) if chain else None
+
+    @property
     def base_url(self) -> str:
         """``scheme://host`` under which the client reaches us; empty if it gave no host."""
         return base_url(self.header, self._scope.get("scheme", "http"))

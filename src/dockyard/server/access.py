@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Users, groups_of
+from dockyard.auth.certificates import SEPARATORS, Certificates
 from dockyard.auth.htpasswd import HtpasswdFile, provision
 from dockyard.auth.issuer import Issuer, TokenSettings
 from dockyard.auth.keys import KeysInvalidError, load
 from dockyard.auth.logins import Guard, Logins
 from dockyard.auth.policy import GRANTABLE, Policy, Rule, compile_pattern
+from dockyard.auth.recognition import NameTemplate, Recognition, TextPattern
 from dockyard.auth.signing import KeyRing
 from dockyard.auth.tokens import LEEWAY, Expected
 from dockyard.auth.verifier import Verifier
@@ -89,6 +91,26 @@ def build_accounts(settings: Settings) -> Sequence[Accounts]:
     return places
 
 
+def build_certificates(access: AccessSettings, clock: Clock) -> Certificates | None:
+    """Return who shows a certificate, as `access` says."""
+    if not access.certificates:
+        return None
+    members = groups_of(access.groups)
+    recognitions = [
+        Recognition(
+            conditions={
+                name: [TextPattern(pattern, SEPARATORS[name])]
+                for name, pattern in each.patterns.items()
+            },
+            template=NameTemplate(each.principal),
+            groups=frozenset(each.groups),
+            members=members,
+        )
+        for each in access.certificates
+    ]
+    return Certificates(recognitions, clock)
+
+
 def _ruled(settings: Settings, access: AccessSettings, clock: Clock, before: Entrance) -> Entrance:
     policy, places = build_rules(access), build_accounts(settings)
     guard = before.guard or Guard()
@@ -108,7 +130,8 @@ def _ruled(settings: Settings, access: AccessSettings, clock: Clock, before: Ent
         if keys is None or directory is not None:  # a key in memory must not be lost
             keys = KeyRing(directory, clock, kept)
         issuer = Issuer(tokens, keys, policy, logins, clock)
-    return Entrance(RulesGate(policy, logins, issuer, realm), issuer, guard, keys)
+    gate = RulesGate(policy, logins, issuer, realm, build_certificates(access, clock))
+    return Entrance(gate, issuer, guard, keys)
 
 
 def _keys(settings: Settings) -> Path | None:
