@@ -24,6 +24,7 @@ from dockyard.auth.errors import LoginRefusedError, TooManyLoginsError
 from dockyard.auth.htpasswd import matches
 from dockyard.auth.principal import Principal
 from dockyard.auth.throttle import Throttle
+from dockyard.auth.workloads import Workloads
 
 
 REMEMBERED_SECONDS: Final = 60.0
@@ -63,6 +64,7 @@ class Logins:
         accounts: where they are.
         clock: counts seconds.
         guard: that of the logins which these replace.
+        workloads: who logs in with a token of another issuer; `None` if nobody does.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Logins:
         accounts: Accounts,
         clock: Callable[[], float] = time.monotonic,
         guard: Guard | None = None,
+        workloads: Workloads | None = None,
     ) -> None:
         self._accounts: Final = accounts
         self._clock: Final = clock
         self._key: Final = secrets.token_bytes(32)
         self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
         self.guard: Final = guard or Guard(clock)
+        self.workloads: Final = workloads
         self._throttle: Final = self.guard.throttle
         self._waiting: Final = self.guard.waiting
         self._thread: Final = self.guard.thread

@@ -1,14 +1,14 @@
 """Settings of who may do what: users, groups, robots, rules, and the tokens they get."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
-from dockyard.config.identities import CertificateSettings, placeholders
+from dockyard.config.identities import CertificateSettings, OidcSettings, placeholders
 from dockyard.config.scalars import (
     Flag,
     OptionalText,
@@ -122,18 +122,30 @@ def _robots(templates: Iterable[str]) -> Iterator[str]:
             yield "*" if placeholders(name) else name
 
 
+Vouched: TypeAlias = CertificateSettings | OidcSettings
+
+
 class AccessSettings(Section):
     """Who may do what. Once this is there, what no rule allows is refused."""
 
     groups: Mapping[str, tuple[Text, ...]] = {}
     robots: Mapping[str, RobotSettings] = {}
     certificates: tuple[CertificateSettings, ...] = ()
+    oidc: tuple[OidcSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     token: TokenServiceSettings = TokenServiceSettings()
 
     @model_validator(mode="after")
+    def _an_issuer_has_one_set_of_keys(self) -> Self:
+        places: dict[str, str | None] = {}
+        for each in self.oidc:
+            if places.setdefault(each.issuer, each.jwks) != each.jwks:
+                raise ValueError(f"has two different jwks for the issuer {each.issuer}")
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        outside = self.certificates
+        outside: Sequence[Vouched] = (*self.certificates, *self.oidc)
         robots = {*self.robots, *_robots(each.principal for each in outside)}
         groups = {*self.groups, *(group for each in outside for group in each.groups)}
         for rule in self.rules:

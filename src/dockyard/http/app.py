@@ -8,6 +8,7 @@ from urllib.parse import quote
 import structlog
 
 from dockyard.auth.actions import Action
+from dockyard.auth.errors import TokenRefusedError
 from dockyard.errors import RegistryError, StorageError
 from dockyard.http.audit import Outcome
 from dockyard.http.failures import MESSAGES, failure_of, render
@@ -209,6 +210,8 @@ def _report(error: RegistryError, facts: RequestFacts) -> None:
     """Note a failure for the log's line about the request; log at once what is our fault."""
     code = failure_of(error).code
     facts.code, facts.message, facts.detail = code, MESSAGES[code], str(error)
+    if isinstance(error.__cause__, TokenRefusedError):  # why it proves nothing; not for the client
+        facts.detail += f": {error.__cause__}"
     if isinstance(error, StorageError):
         structlog.get_logger().error(
             "storage failed", err=str(error), cause=repr(error.__cause__), request=facts.id

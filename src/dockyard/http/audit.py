@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from dockyard.auth.actions import Action
-from dockyard.auth.errors import LoginRefusedError
+from dockyard.auth.errors import LoginRefusedError, TokenRefusedError
 from dockyard.auth.principal import ANONYMOUS, Principal
 from dockyard.clock import Clock
 from dockyard.errors import RegistryError
@@ -135,13 +135,14 @@ def _fields(outcome: Outcome) -> dict[str, object]:
     """Return what else is told; what is empty is left out."""
     request, parameters = outcome.request, outcome.request.parameters
     principal = _principal(request)
-    answered = _answered(outcome)
+    answered, cause = _answered(outcome), _cause(outcome)
     reference = parameters.get("reference") or parameters.get("tag")
     return {
         "kind": principal.kind.value,
         "name": _cut(principal.name),
         "groups": sorted(map(_cut, principal.groups)),
         "claimed": _cut(_claimed(outcome)),
+        "reason": str(cause) if isinstance(cause, TokenRefusedError) else "",
         "address": request.address,
         "forwarded": _cut(request.header("x-forwarded-for") or ""),
         "repository": _cut(parameters.get("name") or answered.get("repository", "")),

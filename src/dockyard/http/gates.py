@@ -22,6 +22,7 @@ from dockyard.auth.logins import Logins
 from dockyard.auth.policy import Policy
 from dockyard.auth.principal import ANONYMOUS, Principal, user
 from dockyard.auth.verifier import Verifier
+from dockyard.auth.workloads import LOGIN
 from dockyard.http.messages import Request
 from dockyard.oci.reference import is_name
 from dockyard.protocol.challenge import (
@@ -203,6 +204,8 @@ class RulesGate:
         credentials = parse_authorization(request.header("authorization"))
         try:
             match credentials:
+                case Basic() | Bearer() if (token := self._foreign(credentials)) is not None:
+                    return Ruled(await self._by_token(token), self._policy)
                 case Basic() if self._logins is not None:
                     principal = await self._logins.check(
                         credentials.login, credentials.password, request.address
@@ -219,6 +222,20 @@ class RulesGate:
             raise self._refusal(request, action) from error
         except TokenRefusedError as error:
             raise self._refusal(request, action, INVALID) from error
+
+    def _foreign(self, credentials: Basic | Bearer) -> str | None:
+        """Return the token of a workload, sent as a password or as it is; else `None`."""
+        workloads = None if self._logins is None else self._logins.workloads
+        if workloads is None:
+            return None
+        if isinstance(credentials, Basic):
+            return credentials.password if credentials.login == LOGIN else None
+        return credentials.token if workloads.knows(credentials.token) else None
+
+    async def _by_token(self, token: str) -> Principal:
+        assert self._logins is not None
+        assert self._logins.workloads is not None
+        return (await self._logins.workloads.identify(token)).principal
 
     def _by_certificate(self, request: Request) -> Principal:
         if self._certificates is None:

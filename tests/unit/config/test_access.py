@@ -70,3 +70,65 @@ def test_rules_can_be_about_who_shows_a_certificate(
 def test_a_rule_can_be_about_any_robot_that_a_template_may_make(tmp_path: Path) -> None:
     rule = {"repositories": ["**"], "actions": ["pull"], "who": ["robot:node-1"]}
     read(tmp_path, {"certificates": [{"cn": "*", "principal": "robot:{cn}"}], "rules": [rule]})
+
+
+OIDC: dict[str, Any] = {
+    "issuer": "https://issuer.example",
+    "audience": "registry",
+    "conditions": {"repository": "octo/*"},
+    "principal": "ci:{repository}",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"issuer": None}, "access.oidc[0].issuer: is required"),
+        ({"audience": None}, "access.oidc[0].audience: is required"),
+        ({"audience": ""}, "access.oidc[0]: needs an issuer and an audience"),
+        ({"conditions": None}, "access.oidc[0].conditions: is required"),
+        ({"conditions": {}}, "access.oidc[0]: needs conditions: without them whoever has"),
+        ({"conditions": {"a": []}}, "access.oidc[0]: needs conditions"),
+        ({"conditions": {"a": "x***"}}, "access.oidc[0].conditions.a[0]: must be a pattern"),
+        ({"conditions": {"a": ""}}, "access.oidc[0].conditions.a[0]: must be a pattern"),
+        ({"principal": None}, "access.oidc[0].principal: is required"),
+        ({"principal": "{sub}"}, "begin it with a word and a colon, such as ci:{sub}"),
+        ({"principal": "user:{sub}"}, "such as ci:{sub}"),
+        ({"principal": "robot:ci-{sub}"}, "such as ci:ci-{sub}"),
+        ({"principal": "ci:{a}{b}"}, "with something between two of them"),
+        ({"issuer": "issuer"}, "needs jwks, since its issuer is no URL of https"),
+        ({"issuer": "http://issuer.example"}, "needs jwks, since its issuer is no URL of https"),
+        ({"jwks": "keys.json"}, "must be an absolute path, or a URL of https, not 'keys.json'"),
+        ({"jwks": "http://issuer.example/keys"}, "must be an absolute path, or a URL of https"),
+        ({"jwks": "file:///keys"}, "must be an absolute path, or a URL of https"),
+    ],
+)
+def test_an_issuer_that_proves_too_little_is_refused(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    changed = {key: value for key, value in (OIDC | change).items() if value is not None}
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, {"oidc": [changed]})
+    assert told in str(caught.value)
+
+
+def test_one_issuer_has_one_set_of_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has two different jwks for the issuer"):
+        read(tmp_path, {"oidc": [OIDC, OIDC | {"jwks": "/keys.json"}]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"jwks": "/keys.json", "issuer": "issuer"},
+        {"jwks": "https://issuer.example/keys"},
+        {"issuer": "http://127.0.0.1:8080"},
+        {"principal": "robot:ci"},
+        {"principal": "robot:ci:{repository}@{ref}", "groups": ["builds"]},
+        {"conditions": {"repository": ["octo/a", "octo/b"], "run": 7}},
+    ],
+)
+def test_an_issuer_can_be_trusted(tmp_path: Path, change: dict[str, Any]) -> None:
+    access = read(tmp_path, {"oidc": [OIDC | change]}).access
+    assert access is not None
+    assert all(isinstance(one, tuple) for one in access.oidc[0].conditions.values())
