@@ -141,6 +141,10 @@ class AccessSettings(Section):
         for each in self.oidc:
             if places.setdefault(each.issuer, each.jwks) != each.jwks:
                 raise ValueError(f"has two different jwks for the issuer {each.issuer}")
+            if each.issuer == self.token.service:
+                raise ValueError(
+                    f"can't trust the issuer {each.issuer}: token.service is called so"
+                )
         return self
 
     @model_validator(mode="after")

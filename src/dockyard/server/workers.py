@@ -98,6 +98,7 @@ class Workers:
         self._drain_seconds = drain_seconds
         self._close = close
         self._watched = watched
+        self._looked = time.monotonic()
         self._numbers: dict[int, int] = {}  # of each process: which worker it is
         self._born: dict[int, float] = {}
         self._due: dict[int, float] = {}  # of each worker to start: when
@@ -132,12 +133,12 @@ class Workers:
             if self._reap() == EXIT_UNUSABLE:
                 self._stop(at_once=True)
                 return 1
-            if received is None:
+            if time.monotonic() - self._looked >= WATCH_SECONDS:
                 self._look()
 
     def _look(self, *, asked: bool = False) -> None:
         """Read anew what is watched, and tell the workers if they should know, or were meant."""
-        news = False
+        news, self._looked = False, time.monotonic()
         if self._watched is not None:
             try:
                 news = self._watched.reread() if asked else self._watched.watch()

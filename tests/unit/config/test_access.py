@@ -117,6 +117,21 @@ def test_one_issuer_has_one_set_of_keys(tmp_path: Path) -> None:
         read(tmp_path, {"oidc": [OIDC, OIDC | {"jwks": "/keys.json"}]})
 
 
+def test_our_own_tokens_are_not_those_of_another_issuer(tmp_path: Path) -> None:
+    other = OIDC | {"issuer": "registry", "jwks": "/keys.json"}
+    with pytest.raises(ConfigurationError, match="can't trust the issuer registry"):
+        read(tmp_path, {"oidc": [other]})
+
+
+def test_a_condition_can_be_set_by_a_variable(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    document = {"version": 0.1, "storage": "inmemory", "access": {"oidc": [OIDC]}}
+    path.write_text(yaml.safe_dump(document))
+    access = load(path, {"REGISTRY_ACCESS_OIDC_0_CONDITIONS_REF": "refs/*"}).settings.access
+    assert access is not None
+    assert access.oidc[0].conditions["ref"] == ("refs/*",)
+
+
 @pytest.mark.parametrize(
     "change",
     [
