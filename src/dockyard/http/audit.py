@@ -92,10 +92,8 @@ class Audit:
         action = self._action(outcome)
         if action is None:
             return
-        moment = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        event: dict[str, object] = {"time": moment, "action": action, **_result(outcome)}
-        event |= {key: value for key, value in _fields(outcome).items() if value}
-        self._journal.write(json.dumps(event, separators=(",", ":")))
+        event = {"action": action, **_result(outcome), **_fields(outcome)}
+        self._journal.write(render(self._clock, event))
 
     def _action(self, outcome: Outcome) -> str | None:
         """Return what a request does, or `None` if it is not told."""
@@ -110,6 +108,13 @@ class Audit:
             mounts = outcome.response.status == HTTPStatus.CREATED and _query(request, "mount")
             found = "mount" if mounts else None
         return None if found == "pull" and not self._pulls else found
+
+
+def render(clock: Clock, event: Mapping[str, object]) -> str:
+    """Return the line that tells of `event`, with the time; fields without a value are left out."""
+    moment = clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    told = {key: value for key, value in event.items() if value}
+    return json.dumps({"time": moment, **told}, separators=(",", ":"))
 
 
 def _refused_action(outcome: Outcome) -> str | None:
@@ -132,7 +137,7 @@ def _result(outcome: Outcome) -> dict[str, object]:
 
 
 def _fields(outcome: Outcome) -> dict[str, object]:
-    """Return what else is told; what is empty is left out."""
+    """Return what else is told."""
     request, parameters = outcome.request, outcome.request.parameters
     principal = _principal(request)
     answered, cause = _answered(outcome), _cause(outcome)

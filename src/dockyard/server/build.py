@@ -131,9 +131,15 @@ def build_app(
     return Registry(Doors(settings, services, clock), Jobs(jobs, state), offered, journal)
 
 
-def open_journal(settings: AuditSettings) -> JournalFile | None:
-    """Return the file of the audit log, or `None` where there is none."""
+def open_journal(settings: AuditSettings, *, owned: bool = True) -> JournalFile | None:
+    """Return the file of the audit log, or `None` where there is none.
+
+    Who does not own it, as a command does not, neither makes nor rotates it.
+    """
     if not settings.enabled:
         return None
     assert settings.path is not None
-    return JournalFile(Path(settings.path), settings.maxsize, settings.maxfiles)
+    path = Path(settings.path)
+    if not owned:
+        return JournalFile(path, creates=False)
+    return JournalFile(path, settings.maxsize, settings.maxfiles)

@@ -24,7 +24,7 @@ LOOKS: Final = 3
 """How often a line that is not whole is looked at before it is taken for one that never will be."""
 
 _MODE: Final = 0o600
-_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class JournalError(Exception):
@@ -38,6 +38,7 @@ class JournalFile:
         path: the file.
         maxsize: bytes of it, before another one is begun; 0 is no limit.
         maxfiles: how many older ones are kept, as ``PATH.1``, the youngest, and so on.
+        creates: whether it is made if it is not there.
         clock: counts seconds.
     """
 
@@ -46,11 +47,14 @@ class JournalFile:
         path: Path,
         maxsize: int = 0,
         maxfiles: int = 1,
+        *,
+        creates: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path: Final = path
         self._maxsize: Final = maxsize
         self._maxfiles: Final = maxfiles
+        self._flags: Final = _FLAGS | (os.O_CREAT if creates else 0)
         self._clock: Final = clock
         self._descriptor = -1
         self._lost = 0
@@ -110,7 +114,7 @@ class JournalFile:
 
     def _open(self) -> None:
         # Not blocking: a pipe that nobody reads must not stop a worker before it is refused.
-        descriptor = os.open(self._path, _FLAGS, _MODE)
+        descriptor = os.open(self._path, self._flags, _MODE)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a regular file")
