@@ -1,8 +1,10 @@
 """Who somebody is for whom others vouch."""
 
+import re
 import time
 
 import pytest
+from hypothesis import given, strategies as st
 
 from dockyard.auth.principal import Kind, Principal
 from dockyard.auth.recognition import Facts, NameTemplate, Recognition, TextPattern, recognise
@@ -42,6 +44,13 @@ def recognition(template: str, **patterns: str) -> Recognition:
 )
 def test_a_pattern_matches_whole_texts(pattern: str, text: str, *, matches: bool) -> None:
     assert TextPattern(pattern, "/:").matches(text) is matches
+
+
+@given(st.text("a*/", max_size=8).filter(lambda text: "***" not in text), st.text("a/", max_size=8))
+def test_a_pattern_means_what_its_regular_expression_does(pattern: str, text: str) -> None:
+    parts = {"**": ".*", "*": "[^/]*"}
+    expression = "".join(parts.get(part, part) for part in re.findall(r"\*\*|.", pattern))
+    assert TextPattern(pattern, "/").matches(text) is (re.fullmatch(expression, text) is not None)
 
 
 def test_no_pattern_takes_long() -> None:
