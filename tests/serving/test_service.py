@@ -339,7 +339,7 @@ class TestStopping:
     def test_sighup_ends_nothing(self, registry: LiveRegistry) -> None:
         workers = registry.workers()
         registry.process.send_signal(signal.SIGHUP)
-        until(lambda: "SIGHUP: certificates are read anew" in registry.log)
+        until(lambda: "SIGHUP: certificates and rules are read anew" in registry.log)
         assert get(registry)[0] == 200
         assert registry.workers() == workers
 

@@ -30,6 +30,10 @@ _REPOSITORY_ACTIONS: Final = {
 }
 
 
+_EVIDENCE: Final = "oidc"
+"""The claim of our tokens that has what proves who a workload is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
     """How tokens are issued.
@@ -95,18 +99,30 @@ class Issuer:
         """Return the public keys that our tokens can be verified with, as JWKs."""
         return self._keys.public()
 
-    def issue(self, principal: Principal, wanted: Iterable[tuple[str, str, str]]) -> Issued:
+    def issue(
+        self,
+        principal: Principal,
+        wanted: Iterable[tuple[str, str, str]],
+        evidence: Mapping[str, object] | None = None,
+    ) -> Issued:
         """Return a token that grants of what is `wanted` (type, name, action) what is allowed.
+
+        Args:
+            principal: who gets it.
+            wanted: what they ask for.
+            evidence: what proves who they are, if that is no account of ours.
 
         Raises:
             StorageError: there is no key to sign with.
         """
         grants = self._allowed(principal, wanted)
         settings = self._settings
-        claims = {
+        claims: dict[str, object] = {
             "access": _grouped(grants),
             "sub": principal.login,
         }
+        if evidence is not None:
+            claims[_EVIDENCE] = evidence
         token, now = self._sign(claims, settings.service, settings.lifetime)
         return Issued(token, int(settings.lifetime.total_seconds()), now, grants)
 
@@ -141,10 +157,20 @@ class Issuer:
         claims = self._access.verify(token)
         if not claims.subject:
             return ANONYMOUS, claims
+        if _EVIDENCE in claims.more:
+            return self._recall(claims), claims
         account = self._logins.find(claims.subject)
         if account is None:
             raise TokenUnfitError("its account is gone")
         return account.principal, claims
+
+    def _recall(self, claims: Claims) -> Principal:
+        """Return the workload that a token was issued to, if the configuration still knows it."""
+        workloads = self._logins.workloads
+        principal = None if workloads is None else workloads.recall(claims.more[_EVIDENCE])
+        if principal is None or principal.login != claims.subject:
+            raise TokenUnfitError("its workload is not known any more")
+        return principal
 
     def _allowed(
         self, principal: Principal, wanted: Iterable[tuple[str, str, str]]

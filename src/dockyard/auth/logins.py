@@ -24,6 +24,7 @@ from dockyard.auth.errors import LoginRefusedError, TooManyLoginsError
 from dockyard.auth.htpasswd import matches
 from dockyard.auth.principal import Principal
 from dockyard.auth.throttle import Throttle
+from dockyard.auth.workloads import Workloads
 
 
 REMEMBERED_SECONDS: Final = 60.0
@@ -45,19 +46,43 @@ NICENESS: Final = 10
 """How much the thread that hashes stands back for those that serve."""
 
 
-class Logins:
-    """Checks passwords of accounts; one for each worker."""
+class Guard:
+    """What stays while accounts are replaced: failed logins, and the queue for the one thread."""
 
-    def __init__(self, accounts: Accounts, clock: Callable[[], float] = time.monotonic) -> None:
-        self._accounts: Final = accounts
-        self._clock: Final = clock
-        self._throttle: Final = Throttle(clock)
-        self._key: Final = secrets.token_bytes(32)
-        self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
-        self._waiting: Final[Counter[str]] = Counter()
-        self._thread: Final = ThreadPoolExecutor(
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.throttle: Final = Throttle(clock)
+        self.waiting: Final[Counter[str]] = Counter()
+        self.thread: Final = ThreadPoolExecutor(
             1, thread_name_prefix="passwords", initializer=_stand_back
         )
+
+
+class Logins:
+    """Checks passwords of accounts; one for each worker.
+
+    Args:
+        accounts: where they are.
+        clock: counts seconds.
+        guard: that of the logins which these replace.
+        workloads: who logs in with a token of another issuer; `None` if nobody does.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        clock: Callable[[], float] = time.monotonic,
+        guard: Guard | None = None,
+        workloads: Workloads | None = None,
+    ) -> None:
+        self._accounts: Final = accounts
+        self._clock: Final = clock
+        self._key: Final = secrets.token_bytes(32)
+        self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
+        self.guard: Final = guard or Guard(clock)
+        self.workloads: Final = workloads
+        self._throttle: Final = self.guard.throttle
+        self._waiting: Final = self.guard.waiting
+        self._thread: Final = self.guard.thread
 
     def find(self, login: str) -> Account | None:
         """Return the account that logs in as `login`, without asking for a password."""

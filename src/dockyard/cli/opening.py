@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,20 +44,27 @@ def read_settings(config: Path | None) -> Settings:
         raise TreeError(f"configuration error: {error}") from error
 
 
-def work_on(config: Path | None, work: "Callable[[Services], Awaitable[T]]") -> T:
+def work_on(config: Path | None, work: "Callable[[Services], Awaitable[T]]", **deed: str) -> T:
     """Do `work` with the use cases of a registry that may be serving meanwhile; return its result.
+
+    Args:
+        config: which registry.
+        work: what to do.
+        deed: the fields of `dockyard.server.deeds.Deed`, if the audit log is to tell of it.
 
     Raises:
         TreeError: the registry can't be opened, or the work failed.
     """
     settings = read_settings(config)
-    from dockyard.server.maintenance import open_services  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.deeds import Deed, noted  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.maintenance import open_services  # noqa: PLC0415 -- likewise
 
     async def opened() -> T:
         return await work(await open_services(settings))
 
     try:
-        return asyncio.run(opened())
+        with noted(Deed(**deed), settings.audit) if deed else nullcontext():
+            return asyncio.run(opened())
     except RegistryError as error:
         raise TreeError(str(error)) from error
 

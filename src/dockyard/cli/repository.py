@@ -35,5 +35,5 @@ def delete(name: str, *, config: Path | None) -> None:
         except RepositoryUnknownError as error:
             raise TreeError(f"there is no repository {name}") from error
 
-    work_on(config, remove)
+    work_on(config, remove, action="delete-repository", repository=name)
     click.echo(f"{name} is deleted; its room is free after a collection")

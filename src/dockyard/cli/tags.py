@@ -54,11 +54,20 @@ def rollback(image: str, digest: str | None, *, config: Path | None) -> None:
         wanted = None if digest is None else Digest.parse(digest)
     except DigestInvalidError as error:
         raise click.BadParameter(str(error)) from error
-    found = _of(image, config, lambda services: services.removals.rollback(name, tag, wanted))
+    found = _of(
+        image,
+        config,
+        lambda services: services.removals.rollback(name, tag, wanted),
+        action="rollback",
+        repository=name,
+        reference=tag,
+    )
     click.echo(f"{name}:{tag} points to {found}")
 
 
-def _of(image: str, config: Path | None, work: "Callable[[Services], Awaitable[T]]") -> T:
+def _of(
+    image: str, config: Path | None, work: "Callable[[Services], Awaitable[T]]", **deed: str
+) -> T:
     """Do `work` with a tag; where it needs what is not there, say what that is."""
 
     async def doing(services: "Services") -> T:
@@ -68,7 +77,7 @@ def _of(image: str, config: Path | None, work: "Callable[[Services], Awaitable[T
             missing = f"{image} is unknown" if ":" not in error.reference else str(error)
             raise TreeError(f"{missing}; see `tags history {image}` and `trash list`") from error
 
-    return work_on(config, doing)
+    return work_on(config, doing, **deed)
 
 
 def _plain(found: Sequence[Past]) -> list[dict[str, str | None]]:

@@ -39,7 +39,9 @@ def list_items(repository: str | None, *, as_json: bool, config: Path | None) ->
 @config_option
 def restore(item: str, *, config: Path | None) -> int:
     """Bring ITEM back to where it was."""
-    restored = work_on(config, lambda services: services.removals.restore(item))
+    restored = work_on(
+        config, lambda services: services.removals.restore(item), action="restore", item=item
+    )
     for tag in restored.tags:
         click.echo(f"{restored.name}:{tag} is back")
     for digest in restored.manifests:
@@ -75,7 +77,7 @@ def empty(items: tuple[str, ...], *, every: bool, config: Path | None) -> None:
                 click.echo(f"{name} is destroyed")
         return missing
 
-    missing = work_on(config, destroy)
+    missing = work_on(config, destroy, action="destroy", item=" ".join(items) or "all")
     if missing:
         raise TreeError("\n".join(missing))
 

@@ -1,13 +1,14 @@
 """Settings of who may do what: users, groups, robots, rules, and the tokens they get."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
+from dockyard.config.identities import CertificateSettings, OidcSettings, placeholders
 from dockyard.config.scalars import (
     Flag,
     OptionalText,
@@ -22,7 +23,7 @@ from dockyard.config.section import Section
 ACTIONS: Final = ("pull", "push", "delete", "catalog", "admin", "*")
 """What a rule can be about; ``*`` is all of them."""
 
-_WHO: Final = re.compile(r"anonymous|authenticated|(?:user|group|robot):[^\s:]+")
+_WHO: Final = re.compile(r"anonymous|authenticated|group:[^\s:]+|(?:user|robot):[^\s:]\S*")
 _COMPONENT: Final = re.compile(r"\*\*|(?!.*\*\*)[a-zA-Z0-9._*-]+")
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|1[0-7])\$[./A-Za-z0-9]{53}")
 _PATTERN_LIMIT: Final = 255
@@ -113,20 +114,51 @@ class TokenServiceSettings(Section):
     refreshlifetime: Period = timedelta(days=90)
 
 
+def _robots(templates: Iterable[str]) -> Iterator[str]:
+    """Yield the robots that templates of names make; ``*`` for one that makes several."""
+    for template in templates:
+        kind, _, name = template.partition(":")
+        if kind == "robot":
+            yield "*" if placeholders(name) else name
+
+
+Vouched: TypeAlias = CertificateSettings | OidcSettings
+
+
 class AccessSettings(Section):
     """Who may do what. Once this is there, what no rule allows is refused."""
 
     groups: Mapping[str, tuple[Text, ...]] = {}
     robots: Mapping[str, RobotSettings] = {}
+    certificates: tuple[CertificateSettings, ...] = ()
+    oidc: tuple[OidcSettings, ...] = ()
     rules: tuple[RuleSettings, ...] = ()
     token: TokenServiceSettings = TokenServiceSettings()
 
     @model_validator(mode="after")
+    def _an_issuer_has_one_set_of_keys(self) -> Self:
+        places: dict[str, str | None] = {}
+        for each in self.oidc:
+            if places.setdefault(each.issuer, each.jwks) != each.jwks:
+                raise ValueError(f"has two different jwks for the issuer {each.issuer}")
+            if each.issuer == self.token.service:
+                raise ValueError(
+                    f"can't trust the issuer {each.issuer}: token.service is called so"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
+        outside: Sequence[Vouched] = (*self.certificates, *self.oidc)
+        robots = {*self.robots, *_robots(each.principal for each in outside)}
+        groups = {*self.groups, *(group for each in outside for group in each.groups)}
         for rule in self.rules:
             for who in rule.who:
                 kind, _, name = who.partition(":")
-                known = {"group": self.groups, "robot": self.robots}.get(kind)
+                # What a template makes of what is proved can't be known here.
+                known = {"group": groups, "robot": robots - {"*"}}.get(kind)
+                if kind == "robot" and "*" in robots:
+                    continue
                 if known is not None and name not in known:
                     raise ValueError(f"has a rule for {who}, but there is no such {kind}")
         return self

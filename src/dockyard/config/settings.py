@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import model_validator
 
 from dockyard.config.access import AccessSettings
+from dockyard.config.audit import AuditSettings
 from dockyard.config.auth import AuthSettings
 from dockyard.config.content import (
     CatalogSettings,
@@ -32,6 +33,7 @@ class Settings(Section):
     storage: StorageSettings
     auth: AuthSettings = AuthSettings()
     access: AccessSettings | None = None
+    audit: AuditSettings = AuditSettings()
     middleware: MiddlewaresSettings = MiddlewaresSettings()
     http: HTTPSettings = HTTPSettings()
     notifications: NotificationsSettings = NotificationsSettings()
@@ -51,5 +53,10 @@ class Settings(Section):
             raise ValueError(
                 "access has rules for users of auth.htpasswd; with auth.token the token's issuer "
                 "decides, with auth.silly nobody does: remove one of the two"
+            )
+        if self.access is not None and self.access.certificates and not self.http.tls.clientcas:
+            raise ValueError(
+                "access.certificates needs http.tls.clientcas: without it nobody says whose "
+                "certificates are to be believed"
             )
         return self

@@ -1,13 +1,16 @@
 """The distribution API as an ASGI application."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
 
 import structlog
 
 from dockyard.auth.actions import Action
+from dockyard.auth.errors import TokenRefusedError
 from dockyard.errors import RegistryError, StorageError
+from dockyard.http.audit import Outcome
 from dockyard.http.failures import MESSAGES, failure_of, render
 from dockyard.http.gates import Gate
 from dockyard.http.messages import (
@@ -20,6 +23,7 @@ from dockyard.http.messages import (
     Send,
     plain,
 )
+from dockyard.http.request_log import CLIENT_CLOSED
 from dockyard.http.routes import ROUTES, TOKEN_ROUTES, Match, Route, Table
 from dockyard.http.services import Services
 from dockyard.telemetry import RequestFacts
@@ -87,12 +91,28 @@ class RegistryApp:
             return _not_allowed(match, method)
         _note(facts, match.parameters)
         request = Request(scope, receive, match.parameters)
+        return await self._respond(route, request, facts, self._gate)
+
+    async def _respond(
+        self, route: Route, request: Request, facts: RequestFacts, gate: Gate | None
+    ) -> Response:
+        """Answer for a route, and tell the audit log what became of it, whatever it was."""
+        error: RegistryError | None = None
+        response = Response(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
-            if self._gate is not None:
-                await self._admit(self._gate, request, route, facts)
-            return await route.handler(self._services, request)
-        except RegistryError as error:
-            return _failed(error, facts)
+            if gate is not None:
+                await self._admit(gate, request, route, facts)
+            response = await route.handler(self._services, request)
+        except RegistryError as failure:
+            error, response = failure, _failed(failure, facts)
+        except ClientGoneError:
+            response = Response(CLIENT_CLOSED)
+            raise
+        finally:
+            if self._services.audit is not None:
+                outcome = Outcome(route.endpoint, route.needs, request, response, facts.id, error)
+                self._services.audit.note(outcome)
+        return response
 
     async def _admit(self, gate: Gate, request: Request, route: Route, facts: RequestFacts) -> None:
         """Let a request in that may do what its route does: the one place where that is checked."""
@@ -109,10 +129,7 @@ class RegistryApp:
         route = methods.get(scope["method"])
         if route is None:
             return _not_allowed(Match(methods, {}), scope["method"])
-        try:
-            return await route.handler(self._services, Request(scope, receive, {}))
-        except RegistryError as error:
-            return _failed(error, facts)
+        return await self._respond(route, Request(scope, receive, {}), facts, None)
 
     async def _send_blob(self, response: Response, send: Send, facts: RequestFacts) -> None:
         """Send a part of a blob; where it can't be read on, the response breaks off."""
@@ -193,6 +210,8 @@ def _report(error: RegistryError, facts: RequestFacts) -> None:
     """Note a failure for the log's line about the request; log at once what is our fault."""
     code = failure_of(error).code
     facts.code, facts.message, facts.detail = code, MESSAGES[code], str(error)
+    if isinstance(error.__cause__, TokenRefusedError):  # why it proves nothing; not for the client
+        facts.detail += f": {error.__cause__}"
     if isinstance(error, StorageError):
         structlog.get_logger().error(
             "storage failed", err=str(error), cause=repr(error.__cause__), request=facts.id

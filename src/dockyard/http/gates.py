@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.asker import Granted, Ruled, Unbounded
+from dockyard.auth.certificates import Certificates
 from dockyard.auth.errors import (
     DeniedError,
     LoginRefusedError,
@@ -19,8 +20,9 @@ from dockyard.auth.errors import (
 from dockyard.auth.issuer import Issuer
 from dockyard.auth.logins import Logins
 from dockyard.auth.policy import Policy
-from dockyard.auth.principal import ANONYMOUS, user
+from dockyard.auth.principal import ANONYMOUS, Principal, user
 from dockyard.auth.verifier import Verifier
+from dockyard.auth.workloads import LOGIN
 from dockyard.http.messages import Request
 from dockyard.oci.reference import is_name
 from dockyard.protocol.challenge import (
@@ -164,15 +166,22 @@ class RulesGate:
         logins: who can log in; `None` if nobody can.
         issuer: issues tokens; `None` where passwords are asked for by themselves.
         realm: where tokens are to be had.
+        certificates: who shows a certificate; `None` if that tells nothing.
     """
 
     def __init__(
-        self, policy: Policy, logins: Logins | None, issuer: Issuer | None, realm: Realm
+        self,
+        policy: Policy,
+        logins: Logins | None,
+        issuer: Issuer | None,
+        realm: Realm,
+        certificates: Certificates | None = None,
     ) -> None:
         self._policy: Final = policy
         self._logins: Final = logins
         self._issuer: Final = issuer
         self._realm: Final = realm
+        self._certificates: Final = certificates
 
     async def admit(self, request: Request, action: Action) -> None:
         """Let the request in if the rules allow it."""
@@ -195,6 +204,8 @@ class RulesGate:
         credentials = parse_authorization(request.header("authorization"))
         try:
             match credentials:
+                case Basic() | Bearer() if (token := self._foreign(credentials)) is not None:
+                    return Ruled(await self._by_token(token), self._policy)
                 case Basic() if self._logins is not None:
                     principal = await self._logins.check(
                         credentials.login, credentials.password, request.address
@@ -204,13 +215,33 @@ class RulesGate:
                     principal, claims = self._issuer.verify(credentials.token)
                     return Ruled(principal, self._policy, claims.grants)
                 case None:
-                    return Ruled(ANONYMOUS, self._policy)
+                    return Ruled(self._by_certificate(request), self._policy)
                 case _:
                     raise self._refusal(request, action)
         except LoginRefusedError as error:
             raise self._refusal(request, action) from error
         except TokenRefusedError as error:
             raise self._refusal(request, action, INVALID) from error
+
+    def _foreign(self, credentials: Basic | Bearer) -> str | None:
+        """Return the token of a workload, sent as a password or as it is; else `None`."""
+        workloads = None if self._logins is None else self._logins.workloads
+        if workloads is None:
+            return None
+        if isinstance(credentials, Basic):
+            return credentials.password if credentials.login == LOGIN else None
+        return credentials.token if workloads.knows(credentials.token) else None
+
+    async def _by_token(self, token: str) -> Principal:
+        assert self._logins is not None
+        assert self._logins.workloads is not None
+        return (await self._logins.workloads.identify(token)).principal
+
+    def _by_certificate(self, request: Request) -> Principal:
+        if self._certificates is None:
+            return ANONYMOUS
+        shown = request.certificate
+        return ANONYMOUS if shown is None else self._certificates.identify(shown)
 
     def _allows(self, asker: Ruled, request: Request, action: Action) -> bool:
         if action is Action.CATALOG:

@@ -14,6 +14,7 @@ from dockyard.protocol.location import base_url
 
 if TYPE_CHECKING:
     from dockyard.auth.asker import Asker
+    from dockyard.auth.principal import Principal
 
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -46,6 +47,7 @@ class Request:
         path: decoded, as it came.
         parameters: what the route's placeholders matched.
         asker: who asks, once that is known; `None` where everybody may everything.
+        principal: who logged in at the token service, which has no asker.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Request:
         "method",
         "parameters",
         "path",
+        "principal",
     )
 
     def __init__(self, scope: Scope, receive: Receive, parameters: Mapping[str, str]) -> None:
@@ -68,6 +71,7 @@ class Request:
         self.path: Final[str] = scope["path"]
         self.parameters: Final = parameters
         self.asker: Asker | None = None
+        self.principal: Principal | None = None
 
     def header(self, name: str) -> str | None:
         """Return the first header called `name`, or `None`."""
@@ -129,6 +133,12 @@ class Request:
         """The address of the peer, as the connection says; empty on a unix socket."""
         peer = self._scope.get("client")
         return str(peer[0]) if peer else ""
+
+    @property
+    def certificate(self) -> str | None:
+        """The certificate that the client showed, in PEM form, once TLS has verified it."""
+        chain = self._scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ())
+        return str(chain[0]) if chain else None
 
     @property
     def base_url(self) -> str:

@@ -12,6 +12,7 @@ from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
 from dockyard.core.tags import Tags
 from dockyard.core.uploads import Uploads
+from dockyard.http.audit import Audit
 from dockyard.http.gates import Gate
 from dockyard.http.messages import Request
 
@@ -48,6 +49,7 @@ class Services:
     Attributes:
         gate: looks who asks, before anything is done; `None` where everybody may everything.
         issuer: the token service, where there is one.
+        audit: is told what becomes of requests; `None` where nobody asked for it.
     """
 
     settings: ApiSettings
@@ -61,6 +63,7 @@ class Services:
     pulls: Pulls
     gate: Gate | None = None
     issuer: Issuer | None = None
+    audit: Audit | None = None
 
     def location(self, request: Request, path: str) -> bytes:
         """Return the ``Location`` of `path`, which begins below the prefix, without a slash."""

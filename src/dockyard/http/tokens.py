@@ -5,6 +5,7 @@ Source: distribution v3.1.1, docs/spec/auth/token.md and oauth.md.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from dockyard.auth.accounts import Account
 from dockyard.auth.errors import LoginRefusedError, TokenRefusedError, UnauthenticatedError
 from dockyard.auth.issuer import Issued, Issuer
 from dockyard.auth.principal import ANONYMOUS, Principal
+from dockyard.auth.workloads import LOGIN
 from dockyard.errors import InvalidError
 from dockyard.http.messages import QUERY_FIELDS, Headers, Request, Response
 from dockyard.http.services import Services
@@ -28,20 +30,36 @@ FORM_LIMIT: Final = 64 << 10
 """Bytes of a form, at most: a refresh token and a hundred scopes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Who was proved to ask for a token.
+
+    Attributes:
+        principal: who.
+        account: their account, if they have one here: only then they get refresh tokens.
+        evidence: what proves it again, if they have none.
+    """
+
+    principal: Principal
+    account: Account | None = None
+    evidence: Mapping[str, object] | None = None
+
+
 async def get(services: Services, request: Request) -> Response:
     """Answer with a token for who sends a password, or for nobody in particular."""
     issuer = _issuer(services)
     _check_service(issuer, request.query("service"))
-    account: Account | None = None
+    proof = Proof(ANONYMOUS)
     credentials = parse_authorization(request.header("authorization"))
     if isinstance(credentials, Basic):
-        account = await _log_in(issuer, request, credentials.login, credentials.password)
+        proof = await _log_in(issuer, request, credentials.login, credentials.password)
     elif request.header("authorization") and credentials is not None:
         raise _refused(issuer)
-    issued = issuer.issue(_principal(account), _wanted(request.queries("scope")))
+    request.principal = proof.principal
+    issued = issuer.issue(proof.principal, _wanted(request.queries("scope")), proof.evidence)
     document: dict[str, object] = {"token": issued.token, **_described(issued)}
-    if account is not None and request.query("offline_token") == "true":
-        document["refresh_token"] = issuer.issue_refresh(account)
+    if proof.account is not None and request.query("offline_token") == "true":
+        document["refresh_token"] = issuer.issue_refresh(proof.account)
     return _json(document)
 
 
@@ -52,22 +70,24 @@ async def post(services: Services, request: Request) -> Response:
     _check_service(issuer, form.get("service"))
     match form.get("grant_type"):
         case "password":
-            account = await _log_in(
+            proof = await _log_in(
                 issuer, request, form.get("username", ""), form.get("password", "")
             )
         case "refresh_token":
             try:
                 account = issuer.refresh(form.get("refresh_token", ""))
+                proof = Proof(account.principal, account)
             except TokenRefusedError as error:
                 raise _refused(issuer) from error
         case _:
             raise InvalidError("grant_type must be password or refresh_token")
-    issued = issuer.issue(account.principal, _wanted([form.get("scope", "")]))
+    request.principal = proof.principal
+    issued = issuer.issue(proof.principal, _wanted([form.get("scope", "")]), proof.evidence)
     document = {**_described(issued), "scope": form.get("scope", "")}
     if form.get("grant_type") == "refresh_token":
         document["refresh_token"] = form["refresh_token"]
-    elif form.get("access_type") == "offline":
-        document["refresh_token"] = issuer.issue_refresh(account)
+    elif form.get("access_type") == "offline" and proof.account is not None:
+        document["refresh_token"] = issuer.issue_refresh(proof.account)
     return _json(document)
 
 
@@ -86,23 +106,23 @@ def _check_service(issuer: Issuer, service: str | None) -> None:
         raise InvalidError(f"tokens are for the service {issuer.service}, no other")
 
 
-async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -> Account:
+async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -> Proof:
+    workloads = issuer.logins.workloads
     try:
+        if workloads is not None and login == LOGIN:
+            workload = await workloads.identify(password)
+            return Proof(workload.principal, evidence=workload.evidence)
         await issuer.logins.check(login, password, request.address)
-    except LoginRefusedError as error:
+    except (LoginRefusedError, TokenRefusedError) as error:
         raise _refused(issuer) from error
     account = issuer.logins.find(login)
     if account is None:  # removed at this moment
         raise _refused(issuer)
-    return account
+    return Proof(account.principal, account)
 
 
 def _refused(issuer: Issuer) -> UnauthenticatedError:
     return UnauthenticatedError(render_basic(issuer.service))
-
-
-def _principal(account: Account | None) -> Principal:
-    return ANONYMOUS if account is None else account.principal
 
 
 def _wanted(scopes: Sequence[str]) -> list[tuple[str, str, str]]:

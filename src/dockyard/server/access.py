@@ -1,21 +1,28 @@
 """From settings to who is let in."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Users, groups_of
+from dockyard.auth.certificates import SEPARATORS, Certificates
 from dockyard.auth.htpasswd import HtpasswdFile, provision
 from dockyard.auth.issuer import Issuer, TokenSettings
+from dockyard.auth.jwks import IssuerKeys, of_file, of_issuer, of_url
 from dockyard.auth.keys import KeysInvalidError, load
-from dockyard.auth.logins import Logins
+from dockyard.auth.logins import Guard, Logins
 from dockyard.auth.policy import GRANTABLE, Policy, Rule, compile_pattern
+from dockyard.auth.recognition import NameTemplate, Recognition, TextPattern
 from dockyard.auth.signing import KeyRing
 from dockyard.auth.tokens import LEEWAY, Expected
 from dockyard.auth.verifier import Verifier
+from dockyard.auth.workloads import SEPARATORS as CLAIM_SEPARATORS, TrustedIssuer, Workloads
 from dockyard.clock import Clock
 from dockyard.config.access import AccessSettings, RuleSettings
 from dockyard.config.auth import HtpasswdSettings, TokenSettings as ExternalSettings
+from dockyard.config.identities import OidcSettings
 from dockyard.config.settings import Settings
 from dockyard.config.storage import FilesystemSettings
 from dockyard.errors import StorageError
@@ -31,23 +38,42 @@ from dockyard.http.gates import (
 from dockyard.storage import layout
 
 
+Origin: TypeAlias = tuple[str, str | None]
+"""An issuer, and where its keys are said to be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """Who is let in, and who issues tokens."""
+    """Who is let in, and who issues tokens.
+
+    Attributes:
+        guard: what bounds logins; the next entrance takes it over, and what follows too.
+        keys: what our tokens are signed with.
+        sources: the keys of other issuers.
+    """
 
     gate: Gate | None = None
     issuer: Issuer | None = None
+    guard: Guard | None = None
+    keys: KeyRing | None = None
+    sources: Mapping[Origin, IssuerKeys] = field(default_factory=dict)
 
 
-def build_entrance(settings: Settings, clock: Clock) -> Entrance:
+def build_entrance(settings: Settings, clock: Clock, before: Entrance | None = None) -> Entrance:
     """Return who is let in, as `settings` say.
+
+    Args:
+        settings: the settings.
+        clock: tells whether a token is good now.
+        before: the entrance that this one replaces. Failed logins stay counted; what was found
+            good is forgotten.
 
     Raises:
         StorageError: a file that it needs can't be read, or made; its message says which.
     """
     auth = settings.auth
     if settings.access is not None:
-        return _ruled(settings, settings.access, clock)
+        return _ruled(settings, settings.access, clock, before or Entrance())
     if auth.silly is not None:
         return Entrance(SillyGate(auth.silly.realm, auth.silly.service))
     if auth.htpasswd is not None:
@@ -76,12 +102,94 @@ def build_accounts(settings: Settings) -> Sequence[Accounts]:
     return places
 
 
-def _ruled(settings: Settings, access: AccessSettings, clock: Clock) -> Entrance:
+def build_certificates(access: AccessSettings, clock: Clock) -> Certificates | None:
+    """Return who shows a certificate, as `access` says."""
+    if not access.certificates:
+        return None
+    members = groups_of(access.groups)
+    recognitions = [
+        Recognition(
+            conditions={
+                name: [TextPattern(pattern, SEPARATORS[name])]
+                for name, pattern in each.patterns.items()
+            },
+            template=NameTemplate(each.principal),
+            groups=frozenset(each.groups),
+            members=members,
+        )
+        for each in access.certificates
+    ]
+    return Certificates(recognitions, clock)
+
+
+def build_workloads(
+    access: AccessSettings, clock: Clock, sources: dict[Origin, IssuerKeys]
+) -> Workloads | None:
+    """Return who has a token of another issuer, as `access` says.
+
+    Args:
+        access: the settings.
+        clock: tells whether a token is good now.
+        sources: keys that are there already; those that are missing are added.
+
+    Raises:
+        StorageError: a file of keys can't be used.
+    """
+    if not access.oidc:
+        return None
+    members = groups_of(access.groups)
+    issuers = [
+        TrustedIssuer(
+            issuer=each.issuer,
+            audience=each.audience,
+            keys=_keys_of(each, number, sources),
+            recognition=Recognition(
+                conditions={
+                    claim: [TextPattern(pattern, CLAIM_SEPARATORS) for pattern in patterns]
+                    for claim, patterns in each.conditions.items()
+                },
+                template=NameTemplate(each.principal),
+                groups=frozenset(each.groups),
+                members=members,
+            ),
+        )
+        for number, each in enumerate(access.oidc)
+    ]
+    return Workloads(issuers, clock)
+
+
+def _keys_of(settings: OidcSettings, number: int, sources: dict[Origin, IssuerKeys]) -> IssuerKeys:
+    """Return the keys of an issuer, those that are there if it was known before."""
+    origin = (settings.issuer, settings.jwks)
+    found = sources.get(origin)
+    if found is not None:
+        return found
+    if settings.jwks is None:
+        found = IssuerKeys(settings.issuer, partial(of_issuer, settings.issuer))
+    elif settings.jwks.startswith("/"):
+        found = IssuerKeys(settings.issuer, partial(of_file, Path(settings.jwks)))
+        try:
+            found.load()
+        except KeysInvalidError as error:
+            raise StorageError(f"access.oidc[{number}].jwks: {error}") from error
+    else:
+        found = IssuerKeys(settings.issuer, partial(of_url, settings.jwks))
+    sources[origin] = found
+    return found
+
+
+def _ruled(settings: Settings, access: AccessSettings, clock: Clock, before: Entrance) -> Entrance:
     policy, places = build_rules(access), build_accounts(settings)
-    logins = Logins(AllAccounts(places)) if places else None
+    guard = before.guard or Guard()
+    sources = dict(before.sources)
+    workloads = build_workloads(access, clock, sources)
+    logins: Logins | None = None
+    if places or workloads is not None:
+        logins = Logins(AllAccounts(places), guard=guard, workloads=workloads)
     base = (settings.http.host or "").rstrip("/")
     realm = Realm(access.token.realm or "", f"{settings.http.prefix or '/'}auth/token", base)
     issuer: Issuer | None = None
+    keys = before.keys
     if access.token.enabled and logins is not None:
         tokens = TokenSettings(
             service=access.token.service,
@@ -89,8 +197,12 @@ def _ruled(settings: Settings, access: AccessSettings, clock: Clock) -> Entrance
             refresh_lifetime=access.token.refreshlifetime,
         )
         kept = max(tokens.lifetime, tokens.refresh_lifetime) + LEEWAY
-        issuer = Issuer(tokens, KeyRing(_keys(settings), clock, kept), policy, logins, clock)
-    return Entrance(RulesGate(policy, logins, issuer, realm), issuer)
+        directory = _keys(settings)
+        if keys is None or directory is not None:  # a key in memory must not be lost
+            keys = KeyRing(directory, clock, kept)
+        issuer = Issuer(tokens, keys, policy, logins, clock)
+    gate = RulesGate(policy, logins, issuer, realm, build_certificates(access, clock))
+    return Entrance(gate, issuer, guard, keys, sources)
 
 
 def _keys(settings: Settings) -> Path | None:

@@ -1,17 +1,27 @@
 """From settings to what a worker serves: the API, and the jobs beside it."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from dockyard.clock import Clock, utc_now
+from dockyard.config.access import AccessSettings
+from dockyard.config.audit import AuditSettings
 from dockyard.config.settings import Settings
+from dockyard.errors import RegistryError
 from dockyard.http.app import RegistryApp
+from dockyard.http.audit import Audit
 from dockyard.http.messages import Receive, Scope, Send
-from dockyard.server.access import build_entrance
+from dockyard.http.services import Services
+from dockyard.server.access import Entrance, build_entrance
 from dockyard.server.jobs import Background, Collecting, Jobs, NotingPulls, Purging
+from dockyard.server.journal import JournalFile
 from dockyard.server.use_cases import build_services, open_state, open_storage
+from dockyard.telemetry import logger
+from dockyard.threads import in_thread
 
 
 THREADS: Final = 32
@@ -19,12 +29,28 @@ THREADS: Final = 32
 order them. Python's default is four more than there are cores, too few for waiting."""
 
 
-class Registry:
-    """The registry of one worker: the API, and the jobs beside it."""
+Offered: TypeAlias = Callable[[], AccessSettings | None]
+"""Returns the section ``access`` that is to be in effect, or `None` to leave things as they are."""
 
-    def __init__(self, app: RegistryApp, jobs: Jobs) -> None:
-        self._app: Final = app
+
+class Registry:
+    """The registry of one worker: the API, and the jobs beside it.
+
+    Args:
+        doors: makes the API, with who is let in.
+        jobs: what is done beside it.
+        offered: asked for new rules on reload.
+        journal: the file of the audit log, if there is one.
+    """
+
+    def __init__(
+        self, doors: "Doors", jobs: Jobs, offered: Offered, journal: JournalFile | None = None
+    ) -> None:
+        self._doors: Final = doors
+        self._app = doors.open()
         self._jobs: Final = jobs
+        self._offered: Final = offered
+        self._journal: Final = journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -37,23 +63,63 @@ class Registry:
         self._jobs.start()
 
     async def reload(self) -> None:
-        """Read anew what may change while serving; so far nothing does."""
+        """Open the audit log anew, and take new rules: requests from now on meet them.
+
+        Those in flight go on as they were let in. Passwords and tokens that were good are looked
+        at again.
+        """
+        if self._journal is not None:
+            self._journal.reopen()
+        access = self._offered()
+        if access is None or not self._doors.are_new(access):
+            return
+        try:
+            self._app = await in_thread(self._doors.open, access)
+        except RegistryError as error:
+            logger().error("rules not replaced: the old ones stay", reason=str(error))
 
     async def stop(self) -> None:
         """Stop the jobs, and wait for them."""
         await self._jobs.stop()
 
 
-def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
-    """Return the registry `settings` describe."""
+class Doors:
+    """Makes the API of one worker anew whenever the rules change; what is behind it stays."""
+
+    def __init__(self, settings: Settings, services: Services, clock: Clock) -> None:
+        self._settings = settings
+        self._services: Final = services
+        self._clock: Final = clock
+        self._entrance: Entrance | None = None
+
+    def are_new(self, access: AccessSettings) -> bool:
+        """Return whether `access` says something else than what is in effect."""
+        return access != self._settings.access
+
+    def open(self, access: AccessSettings | None = None) -> RegistryApp:
+        """Return the API with the rules of `access`, or with those of the settings.
+
+        Raises:
+            StorageError: a file that they need can't be read. The rules are what they were.
+        """
+        settings = self._settings
+        if access is not None:
+            settings = settings.model_copy(update={"access": access})
+        entrance = build_entrance(settings, self._clock, self._entrance)
+        self._settings, self._entrance = settings, entrance
+        return RegistryApp(replace(self._services, gate=entrance.gate, issuer=entrance.issuer))
+
+
+def build_app(
+    settings: Settings, clock: Clock = utc_now, offered: Offered = lambda: None
+) -> Registry:
+    """Return the registry `settings` describe; on reload it takes the rules that are `offered`."""
     storage = open_storage(settings)
     state = open_state(settings)
-    entrance = build_entrance(settings, clock)
-    services = replace(
-        build_services(settings, storage, clock, state),
-        gate=entrance.gate,
-        issuer=entrance.issuer,
-    )
+    journal = open_journal(settings.audit)
+    services = build_services(settings, storage, clock, state)
+    if journal is not None:
+        services = replace(services, audit=Audit(journal, clock, pulls=settings.audit.pulls))
     maintenance = settings.storage.maintenance
     jobs: list[Background] = []
     if not maintenance.readonly.enabled:
@@ -62,4 +128,18 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
             jobs.append(Collecting(settings, storage, state, clock))
-    return Registry(RegistryApp(services), Jobs(jobs, state))
+    return Registry(Doors(settings, services, clock), Jobs(jobs, state), offered, journal)
+
+
+def open_journal(settings: AuditSettings, *, owned: bool = True) -> JournalFile | None:
+    """Return the file of the audit log, or `None` where there is none.
+
+    Who does not own it, as a command does not, neither makes nor rotates it.
+    """
+    if not settings.enabled:
+        return None
+    assert settings.path is not None
+    path = Path(settings.path)
+    if not owned:
+        return JournalFile(path, creates=False)
+    return JournalFile(path, settings.maxsize, settings.maxfiles)

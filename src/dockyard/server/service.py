@@ -17,19 +17,22 @@ from dockyard.config import (
     InMemorySettings,
     Loaded,
     Settings,
+    load,
 )
 from dockyard.errors import RegistryError
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.request_log import Application, RequestLog
-from dockyard.server.build import build_app
+from dockyard.server.build import build_app, open_journal
 from dockyard.server.certificates import Certificates, ConfiguredCertificate
 from dockyard.server.debug import Debug
 from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
 from dockyard.server.issued import IssuedCertificates
+from dockyard.server.journal import JournalError
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
 from dockyard.server.metrics import Metrics
 from dockyard.server.release import release
+from dockyard.server.rules import Rules
 from dockyard.server.tls import TLSError
 from dockyard.server.worker import Door, Service, run_worker, share_of
 from dockyard.server.workers import (
@@ -84,13 +87,16 @@ def serve(
     try:
         count = count_workers(settings)
         prepare_storage(settings)
+        prepare_audit(settings)
         certificates = make_certificates(settings)
         places = _open_places(settings, environment)
     except (StartError, TLSError, ListenError) as error:
         logger().critical(str(error))
         return 1
     share = share_of(limits or ConnectionLimits(), count, raise_descriptor_limit())
-    composition = _Composition(settings, identity, count)
+    # What systemd passes is taken out of the environment; the configuration's variables stay.
+    rules = Rules(loaded, partial(load, loaded.path, environment))
+    composition = _Composition(rules, identity, count)
     drain_seconds = settings.http.draintimeout.total_seconds()
 
     def work(start: Start) -> None:
@@ -112,7 +118,7 @@ def serve(
 
     share_memory()
     try:
-        return Workers(work, count, drain_seconds, places.close).run()
+        return Workers(work, count, drain_seconds, places.close, rules).run()
     finally:
         places.close()
 
@@ -158,7 +164,9 @@ def _begin(start: Start, places: _Places, announce: Callable[[Sequence[str]], No
 class _Composition:
     """Makes what the workers serve. What they share is made with it, before they are forked."""
 
-    def __init__(self, settings: Settings, identity: Mapping[str, str], workers: int) -> None:
+    def __init__(self, rules: Rules, identity: Mapping[str, str], workers: int) -> None:
+        settings = rules.settings
+        self._rules = rules
         self._settings = settings
         self._identity = identity
         self._verdict = Verdict()
@@ -166,9 +174,9 @@ class _Composition:
 
     def main(self, number: int) -> Service:
         """Return the registry; what prevents that, one line in the log, ends the service."""
-        settings = self._settings
+        settings = self._rules.settings
         try:
-            registry = build_app(settings)
+            registry = build_app(settings, offered=self._rules.handover.take)
         except (RegistryError, ConfigurationError, OSError) as error:
             logger().critical(f"can't start: {error}")
             raise SystemExit(EXIT_UNUSABLE) from error
@@ -216,6 +224,20 @@ def count_workers(settings: Settings) -> int:
             )
         return 1
     return asked or min(MOST_DEFAULT_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def prepare_audit(settings: Settings) -> None:
+    """Make sure that the audit log can be written, if there is to be one.
+
+    Raises:
+        StartError: it can't.
+    """
+    journal = open_journal(settings.audit)
+    try:
+        if journal is not None:
+            journal.check()
+    except JournalError as error:
+        raise StartError(f"{error}; name another path, or give it to the user we run as") from error
 
 
 def make_certificates(settings: Settings) -> Certificates | None:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
+from dockyard.server.certificates import WATCH_SECONDS
 from dockyard.telemetry import logger
 
 
@@ -60,6 +61,18 @@ class Start:
     ready: Callable[[], None]
 
 
+class Watched(Protocol):
+    """What the parent reads anew while the service runs."""
+
+    def watch(self) -> bool:
+        """Look whether it changed; return whether the workers should be told."""
+        ...
+
+    def reread(self) -> bool:
+        """Read it, changed or not; return whether the workers should be told."""
+        ...
+
+
 class Workers:
     """The worker processes of a service.
 
@@ -69,6 +82,7 @@ class Workers:
         count: how many there should be.
         drain_seconds: how long a worker told to stop may take for requests in flight.
         close: called when the service stops, to close the parent's listening sockets.
+        watched: read anew on SIGHUP, and looked at every `WATCH_SECONDS`.
     """
 
     def __init__(
@@ -77,11 +91,14 @@ class Workers:
         count: int,
         drain_seconds: float,
         close: Callable[[], None],
+        watched: Watched | None = None,
     ) -> None:
         self._serve = serve
         self._count = count
         self._drain_seconds = drain_seconds
         self._close = close
+        self._watched = watched
+        self._looked = time.monotonic()
         self._numbers: dict[int, int] = {}  # of each process: which worker it is
         self._born: dict[int, float] = {}
         self._due: dict[int, float] = {}  # of each worker to start: when
@@ -95,8 +112,8 @@ class Workers:
         """Keep the workers running until told to stop; return the exit status.
 
         SIGTERM and SIGINT end the service, letting requests in flight finish; a second one ends
-        it at once. SIGHUP is passed on to the workers, which read anew what may change (the
-        configuration is not among it).
+        it at once. On SIGHUP the parent reads anew what is watched, then passes it on to the
+        workers.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._due = dict.fromkeys(range(self._count), 0.0)
@@ -108,18 +125,33 @@ class Workers:
                 return 1
             received = self._wait()
             if received == signal.SIGHUP:
-                logger().info("SIGHUP: certificates are read anew, the configuration is not")
-                self._signal(signal.SIGHUP)
+                logger().info("SIGHUP: certificates and rules are read anew")
+                self._look(asked=True)
             elif received in {signal.SIGTERM, signal.SIGINT}:
                 logger().info("stopping", signal=signal.Signals(received).name)
                 return self._stop()
             if self._reap() == EXIT_UNUSABLE:
                 self._stop(at_once=True)
                 return 1
+            if time.monotonic() - self._looked >= WATCH_SECONDS:
+                self._look()
+
+    def _look(self, *, asked: bool = False) -> None:
+        """Read anew what is watched, and tell the workers if they should know, or were meant."""
+        news, self._looked = False, time.monotonic()
+        if self._watched is not None:
+            try:
+                news = self._watched.reread() if asked else self._watched.watch()
+            except Exception:  # noqa: BLE001 -- the service goes on with what it has
+                logger().exception("reloading failed")
+        if news or asked:
+            self._signal(signal.SIGHUP)
 
     def _wait(self) -> int | None:
-        pause = min(self._due.values(), default=time.monotonic() + LONGEST_WAIT) - time.monotonic()
-        info = signal.sigtimedwait(SIGNALS, max(pause, 0.0))
+        now = time.monotonic()
+        longest = LONGEST_WAIT if self._watched is None else WATCH_SECONDS
+        pause = min(self._due.values(), default=now + longest) - now
+        info = signal.sigtimedwait(SIGNALS, max(min(pause, longest), 0.0))
         return info.si_signo if info else None
 
     def _start_due(self) -> None:
