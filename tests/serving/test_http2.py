@@ -21,6 +21,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from dockyard.server.http2.connection import CLOSED_STREAMS
 from dockyard.server.http2.frames import PREFACE
 from dockyard.server.limits import ConnectionLimits, HTTP2Limits
 from tests.serving.http2_client import (
@@ -524,6 +525,15 @@ class TestFloods:
             assert await client.works()
             (connection,) = served.acceptor.connections
             assert connection._h2.encoder.header_table_size == 4096  # type: ignore[attr-defined] # noqa: SLF001
+
+    async def test_what_is_remembered_of_old_streams_is_bounded(self, served: Served) -> None:
+        async with connected(served) as client:
+            for _ in range(60):
+                for stream in [client.ask(*get()) for _ in range(20)]:
+                    assert (await client.answer(stream))[0] == 200
+            (connection,) = served.acceptor.connections
+            remembered = connection._h2._closed_streams  # type: ignore[attr-defined] # noqa: SLF001
+            assert 1000 < len(remembered) <= CLOSED_STREAMS
 
 
 class TestEnd:

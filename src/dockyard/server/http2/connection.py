@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 
+CLOSED_STREAMS: Final = 1024
+"""Streams of which it is remembered how they ended, so that a frame that was on its way to one is
+no fault of the client: ten times what may be open."""
+
 _FIRST_WINDOW: Final = 65_535
 """Bytes of a connection's window before any update. Source: RFC 9113, section 6.9.2."""
 
@@ -340,6 +344,12 @@ class HTTP2Connection(asyncio.Protocol):
             self.transport.write_eof()
 
 
+class _Library(H2Connection):
+    """The library, remembering less: else 11 MB for each connection that lives long."""
+
+    MAX_CLOSED_STREAMS = CLOSED_STREAMS
+
+
 def _settings(limits: HTTP2Limits, head_bytes: int, *, slack: int = 1) -> Settings:
     """Return our settings, with `slack` times as many streams."""
     return Settings(
@@ -356,7 +366,7 @@ def _settings(limits: HTTP2Limits, head_bytes: int, *, slack: int = 1) -> Settin
 
 def _make_h2(limits: HTTP2Limits, head_bytes: int) -> H2Connection:
     """Return the library's side of a new connection, within `limits`."""
-    made = H2Connection(_CONFIGURATION)
+    made = _Library(_CONFIGURATION)
     made.local_settings = _settings(limits, head_bytes)
     made.max_inbound_frame_size = limits.frame_bytes
     made.decoder.max_header_list_size = limits.list_bytes
