@@ -22,7 +22,7 @@ from hyperframe.frame import (
 )
 
 from dockyard.server.http2.connection import CLOSED_STREAMS
-from dockyard.server.http2.frames import PREFACE
+from dockyard.server.http2.frames import LARGEST_WINDOW, PREFACE
 from dockyard.server.limits import ConnectionLimits, HTTP2Limits
 from tests.serving.http2_client import (
     Client,
@@ -294,6 +294,22 @@ class TestWindows:
             await asyncio.sleep(0.3)
             assert served.probe.sent <= 1 << 20
 
+    @pytest.mark.parametrize("requests", [1, 4])
+    async def test_a_client_that_reads_nothing_is_given_up(self, requests: int) -> None:
+        """Its windows are as large as can be, so only its reading holds the server up."""
+        async with served_http2(QUICK) as served:
+            reader, writer = await served.connect(receive_buffer=4096)
+            client = Client(reader, writer)
+            client.h2.initiate_connection()
+            client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
+            client.h2.increment_flow_control_window(LARGEST_WINDOW - 65_535)
+            for _ in range(requests):
+                client.ask(*get("/big?240000000"))
+            await eventually(lambda: served.probe.cut_off == requests)
+            assert served.probe.sent <= 4 << 20  # the kernel's buffers, and one piece
+            await eventually(lambda: not served.acceptor.connections)
+            await client.close()
+
     async def test_a_stream_without_window_does_not_hold_others_up(self, client: Client) -> None:
         client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10})
         client.allow = False
@@ -319,6 +335,26 @@ class TestWindows:
         assert await client.works()
         served.probe.gate.set()
         assert (await client.answer(stream))[0] == 200
+
+    async def test_a_window_too_large_resets_its_stream(
+        self, served: Served, client: Client
+    ) -> None:
+        stream = client.ask(*get("/gate"))
+        client.send(*[WindowUpdateFrame(stream, LARGEST_WINDOW)] * 2)
+        assert await client.reset(stream) == ErrorCodes.FLOW_CONTROL_ERROR
+        served.probe.gate.set()
+        assert await client.works()
+
+    async def test_a_window_of_the_connection_too_large_ends_it(self, client: Client) -> None:
+        client.send(*[WindowUpdateFrame(0, LARGEST_WINDOW)] * 2)
+        assert await client.goaway() == ErrorCodes.FLOW_CONTROL_ERROR
+
+    async def test_a_window_of_a_stream_that_is_over_is_no_matter(self, client: Client) -> None:
+        assert await client.works()
+        client.send(WindowUpdateFrame(1, 100))
+        assert await client.works()
+        client.send(WindowUpdateFrame(101, 100))
+        assert await client.goaway() == ErrorCodes.PROTOCOL_ERROR
 
     async def test_more_than_the_window_ends_the_connection(self, client: Client) -> None:
         stream = client.ask(*get("/gate", method="PUT"), ends=False)
@@ -419,6 +455,14 @@ class TestFloods:
             client.send(*[frame] * 40)
             assert await client.works()
             client.send(*[frame] * 40)
+            assert await client.goaway() == ErrorCodes.ENHANCE_YOUR_CALM
+
+    async def test_resets_of_what_is_over(self) -> None:
+        async with served_http2(PATIENT, FEW) as served, connected(served) as client:
+            assert await client.works()
+            client.send(*[RstStreamFrame(1, ErrorCodes.CANCEL)] * 40)
+            assert await client.works()
+            client.send(*[RstStreamFrame(1, ErrorCodes.CANCEL)] * 40)
             assert await client.goaway() == ErrorCodes.ENHANCE_YOUR_CALM
 
     async def test_empty_data_frames(self) -> None:

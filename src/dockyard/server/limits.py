@@ -78,7 +78,8 @@ class HTTP2Limits:
         table_bytes: most bytes of header fields remembered in each direction to pack the next
             head, whatever the client allows. Source: RFC 9113, the default.
         idle_frames: frames that ask for nothing (SETTINGS, PING, PRIORITY, small DATA frames,
-            unknown ones) that a client may send at once; more end the connection.
+            RST_STREAM of what is over, unknown ones) that a client may send at once; more end
+            the connection.
         idle_frames_per_second: how fast this allowance grows again.
         small_bytes: a DATA frame shorter than this counts in part, an empty one as a whole. Go's
             compressors write 240 bytes at a time.

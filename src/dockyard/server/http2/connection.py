@@ -214,9 +214,8 @@ class HTTP2Connection(asyncio.Protocol):
         except EndedError as error:
             self._end(error.code, error.reason)
         except ProtocolError as error:
-            self._ended(
-                f"{type(error).__name__}: {error}"
-            )  # h2 has composed the frame that says so
+            # h2 has composed the frame that says so.
+            self._ended(f"{type(error).__name__}: {error}")
         except Exception:  # noqa: BLE001 -- a fault of the library must not leave the client waiting
             logger().exception("HTTP/2 failed")
             self._end(Code.INTERNAL_ERROR, "a fault of ours")
@@ -261,14 +260,19 @@ class HTTP2Connection(asyncio.Protocol):
         for stream, more in opened.items():
             if self._output.open_window(stream, more):
                 self._requests.nudge(stream)
-            else:  # h2 knows what to say of a stream that is gone, or of a window too large
-                self._h2.receive_data(window_update(stream, min(more, LARGEST_WINDOW)))
+            elif stream in self._h2.streams or stream > self._h2.highest_inbound_stream_id:
+                # h2 knows what to say of a window too large, or of a stream that never was.
+                frame = window_update(stream, min(more, LARGEST_WINDOW))
+                for event in self._h2.receive_data(frame):
+                    self._requests.handle(event)
 
     def _count(self, frame: Frame) -> None:
         """Take a frame off those that the client may send besides requests."""
         own, share = self._own, 1.0
-        if frame.kind in {Kind.HEADERS, Kind.CONTINUATION, Kind.RST_STREAM}:
+        if frame.kind in {Kind.HEADERS, Kind.CONTINUATION}:
             return  # bounded as requests
+        if frame.kind == Kind.RST_STREAM and self._requests.knows(frame.stream):
+            return  # likewise
         if frame.kind == Kind.DATA:
             share = 0 if frame.ends else max(0, 1 - len(frame.payload) / own.small_bytes)
         if share and not self._idle_frames.take(self._loop.time(), share):

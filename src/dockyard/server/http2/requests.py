@@ -106,6 +106,10 @@ class Requests:
 
     # What the connection calls.
 
+    def knows(self, number: int) -> bool:
+        """Return whether the application works on that stream."""
+        return number in self._streams
+
     def nudge(self, number: int) -> None:
         """Let a stream go on whose window was opened."""
         if stream := self._streams.get(number):
