@@ -23,9 +23,9 @@ from dockyard.server.http2.connection import HTTP2Connection
 from dockyard.server.limits import ConnectionLimits
 from tests.parts.authority import Authority, Pair
 from tests.parts.programs import attempt, require, run
-from tests.registry_client import with_query
+from tests.registry_client import RegistryClient, with_query
 from tests.serving.http2_client import Client
-from tests.serving.live_registry import LiveRegistry, live_registry
+from tests.serving.live_registry import LiveRegistry, live_registry, until
 from tests.serving.probe import Probe
 
 
@@ -141,6 +141,33 @@ def test_a_blob_comes_back_as_it_was_pushed(
     assert curl(*options, "-T", source, put).endswith(" 201")
     assert curl(*options, "-o", copy, f"{base}/{digest}").endswith("2 200")
     assert copy.read_bytes() == data
+
+
+def test_a_pull_is_finished_while_the_service_ends(tmp_path: Path) -> None:
+    data = os.urandom(12 << 20)
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    http = {"h2c": {"enabled": True}, "draintimeout": "20s"}
+    with live_registry(tmp_path, http=http) as live:
+        with RegistryClient(live.address) as client:
+            client.push_blob("a", data)
+        copy = tmp_path / "copy"
+        url = f"{live.url}/v2/a/blobs/{digest}"
+        pull = subprocess.Popen(
+            [
+                require("curl"),
+                "-sS",
+                "--http2-prior-knowledge",
+                "--limit-rate",
+                "6M",
+                "-o",
+                copy,
+                url,
+            ]
+        )
+        until(lambda: copy.exists() and copy.stat().st_size > 0)
+        assert live.stop(seconds=20) == 0
+        assert pull.wait(20) == 0
+        assert copy.read_bytes() == data
 
 
 async def test_many_requests_of_httpx_share_a_connection(
