@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,7 +15,18 @@ from typing_extensions import override
 from tests.parts.authority import Authority, Pair
 from tests.parts.daemon import wait_for
 from tests.parts.engines import Containerd, DaemonlessEngine, DockerEngine
-from tests.parts.images import digests_of, image, layout_digests, write_layout
+from tests.parts.images import (
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Content,
+    Image,
+    digests_of,
+    image,
+    layout_digests,
+    manifest,
+    write_layout,
+)
 from tests.parts.programs import CommandFailedError, attempt, run
 from tests.parts.registries import RegistryUnderTest
 
@@ -176,6 +189,35 @@ def test_crane_by_a_file_of_authorities(secure: SecureRegistry, tmp_path: Path) 
     done = attempt("crane", "manifest", name)
     assert done.returncode != 0
     assert "certificate signed by unknown authority" in done.stderr
+
+
+def large_layout(folder: Path, *, layers: int, size: int) -> set[str]:
+    """Write a layout of an image whose layers are noise; return the digests in it."""
+    blobs = [Content(OCI_LAYER, os.urandom(size)) for _ in range(layers)]
+    config = Content(OCI_CONFIG, b"{}")
+    top = manifest(
+        OCI_MANIFEST,
+        config=config.descriptor(),
+        layers=[blob.descriptor() for blob in blobs],
+    )
+    whole = Image(top, (config, *blobs))
+    write_layout(folder, whole)
+    return digests_of(whole)
+
+
+def test_large_layers_are_pushed_and_pulled_at_once_over_http_2(
+    secure: SecureRegistry, tmp_path: Path
+) -> None:
+    """crane moves four layers at a time, all on one connection."""
+    trust = {"SSL_CERT_FILE": str(secure.authority)}
+    source, name = tmp_path / "source", f"{secure.address}/clients/large:1"
+    digests = large_layout(source, layers=6, size=40 << 20)
+    run("crane", "push", source, name, env=trust)
+    run("crane", "pull", "--format", "oci", name, tmp_path / "copy", env=trust)
+    assert layout_digests(tmp_path / "copy") == digests
+    lines = [line for line in secure.log.read_text().splitlines() if "/clients/large/" in line]
+    versions = {found[1] for line in lines if (found := re.search(r' HTTP/([0-9.]+)" ', line))}
+    assert versions == {"2.0"}
 
 
 def test_containerd_by_its_hosts_folder(

@@ -17,7 +17,7 @@ from dockyard.errors import RegistryError
 from dockyard.http.failures import FAILURES, MESSAGES
 from dockyard.http.routes import ROUTES
 from dockyard.oci.digest import Digest
-from dockyard.server.limits import ConnectionLimits
+from dockyard.server.limits import ConnectionLimits, HTTP2Limits
 from dockyard.server.metrics import HANDLERS, Metrics
 from dockyard.storage import layout
 from tests.docs.markdown import code, codes, reference
@@ -173,10 +173,16 @@ class TestFiles:
 
 
 class TestLimits:
-    def test_every_limit_of_a_connection_has_a_row(self) -> None:
-        table = reference("limits").table("Of a connection")
+    @pytest.mark.parametrize(
+        ("title", "limits"),
+        [("Of a connection", ConnectionLimits()), ("Of HTTP/2", HTTP2Limits())],
+        ids=["connection", "http2"],
+    )
+    def test_every_limit_of_a_connection_has_a_row(
+        self, title: str, limits: ConnectionLimits | HTTP2Limits
+    ) -> None:
+        table = reference("limits").table(title)
         documented = {code(row["Field"]): value_of(row["Value"]) for row in table.rows}
-        limits = ConnectionLimits()
         assert documented == {
             field.name: float(getattr(limits, field.name)) for field in fields(limits)
         }
@@ -189,7 +195,8 @@ class TestLimits:
 
     def test_every_limit_has_a_reason(self) -> None:
         page = reference("limits")
-        for row in [*page.table("Of a connection").rows, *page.table("Constants").rows]:
+        tables = [page.table(title) for title in ("Of a connection", "Of HTTP/2", "Constants")]
+        for row in [row for table in tables for row in table.rows]:
             assert row["What it bounds"], row
             assert row["Why so much"], row
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.request_log import RequestLog
 from dockyard.server.acceptor import Acceptor
+from dockyard.server.clear import HTTP2
 from dockyard.server.limits import ConnectionLimits
 
 
@@ -210,11 +211,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(limits: ConnectionLimits = QUICK, *, bare: bool = False) -> AsyncIterator[Served]:
+async def serve(
+    limits: ConnectionLimits = QUICK, *, bare: bool = False, http2: HTTP2 | None = None
+) -> AsyncIterator[Served]:
     """Serve a probe on a free port of the loopback; `bare` without anything around it."""
     probe = Probe()
     listening = socket.create_server(("127.0.0.1", 0))
-    acceptor = Acceptor(probe if bare else RequestLog(probe), limits)
+    acceptor = Acceptor(probe if bare else RequestLog(probe), limits, None, http2)
     await acceptor.start([listening])
     try:
         yield Served(probe, listening.getsockname()[1], acceptor)

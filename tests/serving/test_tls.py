@@ -143,20 +143,23 @@ class TestDefaults:
         )
         assert "no renegotiation" in done.stderr
 
-    def test_only_http_1_1_is_agreed_on(self, registry: LiveRegistry, authority: Authority) -> None:
-        context = client(authority)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        with connect(registry.port, context) as connection:
-            assert connection.selected_alpn_protocol() == "http/1.1"
-
-    def test_a_client_of_http_2_alone_is_served_http_1_1(
-        self, registry: LiveRegistry, authority: Authority
+    @pytest.mark.parametrize(
+        ("offered", "agreed"),
+        [
+            (["h2", "http/1.1"], "h2"),
+            (["http/1.1", "h2"], "h2"),
+            (["http/1.1"], "http/1.1"),
+            (["h3", "http/1.0"], None),
+        ],
+    )
+    def test_http_2_is_preferred(
+        self, registry: LiveRegistry, authority: Authority, offered: list[str], agreed: str | None
     ) -> None:
-        """OpenSSL then agrees on nothing, and goes on; Go's server ends the handshake."""
+        """Where nothing is common OpenSSL goes on; Go's server ends the handshake."""
         context = client(authority)
-        context.set_alpn_protocols(["h2"])
+        context.set_alpn_protocols(offered)
         with connect(registry.port, context) as connection:
-            assert connection.selected_alpn_protocol() is None
+            assert connection.selected_alpn_protocol() == agreed
 
     def test_a_request_is_answered_and_the_end_is_said(
         self, registry: LiveRegistry, authority: Authority

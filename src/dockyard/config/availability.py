@@ -65,7 +65,6 @@ def _unverified(node: Node) -> bool:
 _MISSING: Final = "not available in this version of Dockyard"
 UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
     ("http.tls.clientauth", _unverified),
-    ("http.h2c.enabled", _on),
     ("log.hooks[]", _enabled),
     ("middleware.registry[]", _enabled),
     ("middleware.repository[]", _enabled),

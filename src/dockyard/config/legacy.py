@@ -58,7 +58,6 @@ IGNORED: Final[Mapping[str, str]] = {
         "manifests of schema 1 are not served; push such an image again with a current client"
     ),
     "http.secret": "not needed: the state of an upload is in the storage",
-    "http.http2.disabled": "HTTP/2 is not served, whatever this says",
     "storage.filesystem.maxthreads": "the program limits its threads by itself",
     "storage.tag.concurrencylimit": "the program limits its look-ups by itself",
     "storage.cache.blobdescriptorsize": "the cache has its own limit",

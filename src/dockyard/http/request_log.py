@@ -45,6 +45,9 @@ CLIENT_CLOSED: Final = 499
 
 UNKNOWN: Final = b'{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}\n'
 
+_VERSIONS: Final = {"1.0": "1.0", "1.1": "1.1", "2": "2.0"}
+"""Versions of HTTP as ASGI and as Go writes them."""
+
 _COMBINED_LIMIT: Final = 512
 """Most characters of a value in the access log, so that lines of workers don't interleave."""
 
@@ -192,7 +195,7 @@ class RequestLog:
         user, uri, referer, agent = values
         return (
             f"{host or '-'} - {user} [{self._stamp.render()}] "
-            f'"{scope["method"]} {uri} HTTP/{scope["http_version"]}" '
+            f'"{scope["method"]} {uri} HTTP/{_VERSIONS[scope["http_version"]]}" '
             f'{channel.final_status} {channel.written} "{referer}" "{agent}"'
         )
 

@@ -11,6 +11,7 @@ from uvicorn.config import Config
 
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.server.certificates import Certificates
+from dockyard.server.clear import HTTP2, ClearConnection
 from dockyard.server.connection import Connection, WorkerState
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import BACKLOG
@@ -31,6 +32,7 @@ class Acceptor:
         application: an ASGI application.
         limits: bounds of the connections.
         certificates: those to speak TLS with; without them it is plain HTTP.
+        http2: makes connections that speak HTTP/2; without it, it is not spoken.
     """
 
     def __init__(
@@ -38,9 +40,11 @@ class Acceptor:
         application: Callable[[Scope, Receive, Send], Any],
         limits: ConnectionLimits,
         certificates: Certificates | None = None,
+        http2: HTTP2 | None = None,
     ) -> None:
         self._limits = limits
         self._certificates = certificates
+        self._http2 = http2
         self._state = WorkerState(limits)
         self._config = Config(
             cast("Any", application),
@@ -79,11 +83,13 @@ class Acceptor:
         self._sweeping = loop.create_task(self._sweep())
 
     def _connect(self) -> Connection:
+        if self._http2 is not None:
+            return ClearConnection(self._config, self._state, self._http2)
         return Connection(self._config, self._state, {})
 
     def _connect_securely(self) -> TLSLayer:
         assert self._certificates is not None
-        return TLSLayer(self._config, self._state, self._certificates)
+        return TLSLayer(self._config, self._state, self._certificates, self._http2)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

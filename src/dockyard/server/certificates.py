@@ -61,6 +61,7 @@ class ConfiguredCertificate:
 
     Args:
         settings: those of a listener that has a certificate.
+        http2: whether HTTP/2 is offered.
         clock: tells whether a certificate has ended.
 
     Raises:
@@ -69,12 +70,14 @@ class ConfiguredCertificate:
 
     reads_hello: Final = False
 
-    def __init__(self, settings: TLSSettings, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, settings: TLSSettings, *, http2: bool = False, clock: Clock = utc_now
+    ) -> None:
         assert settings.certificate is not None
         assert settings.key is not None
         self._certificate: Final = Path(settings.certificate)
         self._key: Final = Path(settings.key)
-        self._policy: Final = TLSPolicy.of(settings)
+        self._policy: Final = TLSPolicy.of(settings, http2=http2)
         self._files: Final = (self._certificate, self._key, *map(Path, settings.clientcas))
         self._clock: Final = clock
         self._logs = True

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
 
 
-_MAPPED: Final = "::ffff:"
+MAPPED: Final = "::ffff:"
 """What a socket for both families puts before the address of an IPv4 client."""
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
@@ -106,8 +106,8 @@ class Connection(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if self.client is not None and self.client[0].startswith(_MAPPED):
-            self.client = (self.client[0].removeprefix(_MAPPED), self.client[1])
+        if self.client is not None and self.client[0].startswith(MAPPED):
+            self.client = (self.client[0].removeprefix(MAPPED), self.client[1])
         self._progress = self.loop.time()
         self._deadline = self._progress + self._limits.head_seconds
         if len(self.connections) > 2 * self._limits.connections:

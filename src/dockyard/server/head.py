@@ -30,10 +30,12 @@ _HEAD: Final = re.compile(
 )
 _REQUEST_LINE: Final = re.compile(rb"[A-Z][A-Z\-]{0,23} [\x21-\x22\x24-\x7e]+ HTTP/(\d)\.(\d)\r\n")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
-_HOST: Final = re.compile(
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)([^?]*)(\?.*)?", re.IGNORECASE)
+
+HOST: Final = re.compile(
     rb"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9\-._~]+)?\])(?::\d{0,5})?"
 )
-_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)([^?]*)(\?.*)?", re.IGNORECASE)
+"""What `Host` names: a name or an address, and perhaps a port."""
 
 FRAMING: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
 """Fields that must not be repeated: two of them could be read in two ways."""
@@ -136,7 +138,7 @@ def framing_of(fields: Sequence[Field], version: str) -> Framing:
     host = single.get(b"host")
     if host is None and version != "1.0":
         raise _bad("HTTP/1.1 requires a Host header field")
-    if host is not None and _HOST.fullmatch(host) is None:
+    if host is not None and HOST.fullmatch(host) is None:
         raise _bad("the Host header field is malformed")
     if len(fields) == (host is not None):
         return _BODILESS
@@ -179,7 +181,7 @@ def parse_target(text: bytes) -> Target:
         path, _, query = text.partition(b"?")
         return Target(path, query)
     match = _ABSOLUTE.fullmatch(text)
-    if match is None or _HOST.fullmatch(match[1]) is None:
+    if match is None or HOST.fullmatch(match[1]) is None:
         raise _bad("the request target is no path")
     return Target(match[2] or b"/", (match[3] or b"?")[1:], match[1])
 

@@ -65,6 +65,7 @@ class IssuedCertificates:
 
     Args:
         settings: those of a listener that has its certificates from an authority.
+        http2: whether HTTP/2 is offered.
         clock: tells when a certificate is due.
 
     Raises:
@@ -73,14 +74,16 @@ class IssuedCertificates:
 
     reads_hello: Final = True
 
-    def __init__(self, settings: TLSSettings, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, settings: TLSSettings, *, http2: bool = False, clock: Clock = utc_now
+    ) -> None:
         issuing = settings.letsencrypt
         assert issuing.cachefile is not None
         self._folder: Final = Path(issuing.cachefile)
         self._hosts: Final = issuing.hosts
         self._directory: Final = issuing.directoryurl or LETS_ENCRYPT
         self._email: Final = issuing.email
-        self._policy: Final = TLSPolicy.of(settings)
+        self._policy: Final = TLSPolicy.of(settings, http2=http2)
         self._clock: Final = clock
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._seen: dict[str, tuple[int, ...]] = {}

@@ -55,3 +55,55 @@ class ConnectionLimits:
     connections: int = 10_000
     overload_seconds: float = 1.0
     sweep_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTP2Limits:
+    """What one connection may cost besides where it speaks HTTP/2; see `ConnectionLimits`.
+
+    Attributes:
+        streams: most requests worked on at once, those included that a client has given up while
+            their work goes on; more are refused so that the client repeats them later. Go's
+            server takes 250, nginx 128; clients of registries have under ten.
+        stream_window_bytes: most bytes of a body held for the application before the client has
+            to wait. It has to fill the way to the client: this is 100 Mbit/s over 40 ms.
+        connection_window_bytes: the same for all bodies of a connection together.
+        frame_bytes: longest frame. It is the least that may be announced, and a frame is held
+            until it is whole.
+        block_bytes: longest head as it is sent, compressed; longer ends the connection.
+        continuations: most frames a head is continued in; more end the connection (CONTINUATION
+            flood). The longest head fills four of the least size.
+        list_bytes: longest head once unpacked, 32 bytes added for each field; longer ends the
+            connection (HPACK bomb). Between `ConnectionLimits.head_bytes` and this it is 431.
+        table_bytes: most bytes of header fields remembered in each direction to pack the next
+            head, whatever the client allows. Source: RFC 9113, the default.
+        idle_frames: frames that ask for nothing (SETTINGS, PING, PRIORITY, small DATA frames,
+            RST_STREAM of what is over, unknown ones) that a client may send at once; more end
+            the connection.
+        idle_frames_per_second: how fast this allowance grows again.
+        small_bytes: a DATA frame shorter than this counts in part, an empty one as a whole. Go's
+            compressors write 240 bytes at a time.
+        update_bytes: a client may send a WINDOW_UPDATE for each so many bytes of responses, and
+            `idle_frames` more. Go sends two for each 4 KiB.
+        resets: requests that a client may give up, or send malformed, at once; more end the
+            connection (rapid reset, CVE-2023-44487). Pulls are given up with all their layers.
+        resets_per_second: how fast this allowance grows again.
+        notice_seconds: on draining, from the notice until requests are taken no more: those on
+            their way when it was written have arrived by then. Go allows 1 s.
+    """
+
+    streams: int = 100
+    stream_window_bytes: int = 512 << 10
+    connection_window_bytes: int = 2 << 20
+    frame_bytes: int = 16 << 10
+    block_bytes: int = 64 << 10
+    continuations: int = 8
+    list_bytes: int = 128 << 10
+    table_bytes: int = 4 << 10
+    idle_frames: int = 1000
+    idle_frames_per_second: int = 50
+    small_bytes: int = 128
+    update_bytes: int = 1 << 10
+    resets: int = 200
+    resets_per_second: int = 20
+    notice_seconds: float = 0.5

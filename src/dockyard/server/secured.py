@@ -17,9 +17,10 @@ from typing_extensions import override
 
 from dockyard.protocol.client_hello import HANDSHAKE, HelloInvalidError, parse_client_hello
 from dockyard.server.certificates import Certificates, NoCertificateError
+from dockyard.server.clear import HTTP2, Successor
 from dockyard.server.connection import Connection, Phase, WorkerState
 from dockyard.server.head import RefusedError
-from dockyard.server.tls import ALPN, SUITE_NUMBERS, reason_of
+from dockyard.server.tls import HTTP_1_1, HTTP_2, SUITE_NUMBERS, reason_of
 from dockyard.telemetry import logger
 
 
@@ -136,17 +137,24 @@ class TLSLayer(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, config: "Config", state: WorkerState, certificates: Certificates) -> None:
+    def __init__(
+        self,
+        config: "Config",
+        state: WorkerState,
+        certificates: Certificates,
+        http2: HTTP2 | None = None,
+    ) -> None:
         self._config: Final = config
         self._state: Final = state
         self._certificates: Final = certificates
+        self._http2: Final = http2
         self._loop: Final = asyncio.get_running_loop()
         self._incoming: Final = ssl.MemoryBIO()
         self._outgoing: Final = ssl.MemoryBIO()
         self._deadline = 0.0
         self._first = b""  # what came before the handshake could begin
         self._tls: ssl.SSLObject | None = None
-        self._connection: SecureConnection | None = None
+        self._connection: SecureConnection | Successor | None = None
         self._ended = False  # the client will send nothing more
         self._said_goodbye = False
 
@@ -259,12 +267,19 @@ class TLSLayer(asyncio.Protocol):
 
     def _establish(self, tls: ssl.SSLObject) -> None:
         """Let HTTP begin, unless the client wanted only to see the certificate of a challenge."""
-        if tls.selected_alpn_protocol() not in {None, ALPN}:
+        agreed = tls.selected_alpn_protocol()
+        if agreed not in {None, HTTP_1_1, HTTP_2}:
             self.close()
             return
         self._state.connections.discard(cast("Any", self))
-        self._connection = connection = SecureConnection(self._config, self._state, {})
-        connection.facts = facts_of(tls)
+        facts = facts_of(tls)
+        connection: SecureConnection | Successor
+        if agreed == HTTP_2 and self._http2 is not None:
+            connection = self._http2(self._config, self._state, facts)
+        else:
+            connection = SecureConnection(self._config, self._state, {})
+            connection.facts = facts
+        self._connection = connection
         connection.connection_made(SecureTransport(self, tls))
         self._decrypt(connection)
 
@@ -275,7 +290,7 @@ class TLSLayer(asyncio.Protocol):
 
     # What is said once it is done.
 
-    def _decrypt(self, connection: SecureConnection) -> None:
+    def _decrypt(self, connection: SecureConnection | Successor) -> None:
         assert self._tls is not None
         pieces: list[bytes] = []
         try:

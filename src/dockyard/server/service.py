@@ -24,6 +24,7 @@ from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.request_log import Application, RequestLog
 from dockyard.server.build import build_app, open_journal
 from dockyard.server.certificates import Certificates, ConfiguredCertificate
+from dockyard.server.clear import HTTP2
 from dockyard.server.debug import Debug
 from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
 from dockyard.server.issued import IssuedCertificates
@@ -89,6 +90,7 @@ def serve(
         prepare_storage(settings)
         prepare_audit(settings)
         certificates = make_certificates(settings)
+        http2 = make_http2(settings)
         places = _open_places(settings, environment)
     except (StartError, TLSError, ListenError) as error:
         logger().critical(str(error))
@@ -106,6 +108,7 @@ def serve(
             sockets=_sockets(places.main),
             limits=share,
             certificates=certificates,
+            http2=http2,
             worker=start.number,
         )
         doors = [main]
@@ -246,10 +249,23 @@ def make_certificates(settings: Settings) -> Certificates | None:
     Raises:
         TLSError: they can't be used.
     """
-    tls = settings.http.tls
+    tls, http2 = settings.http.tls, not settings.http.http2.disabled
     if tls.letsencrypt.cachefile:
-        return IssuedCertificates(tls)
-    return ConfiguredCertificate(tls) if tls.enabled else None
+        return IssuedCertificates(tls, http2=http2)
+    return ConfiguredCertificate(tls, http2=http2) if tls.enabled else None
+
+
+def make_http2(settings: Settings) -> HTTP2 | None:
+    """Return what makes connections that speak HTTP/2, or `None` where it is not spoken.
+
+    Made before the workers are forked, so that they share the library's memory.
+    """
+    secure = settings.http.tls.enabled
+    if not (not settings.http.http2.disabled if secure else settings.http.h2c.enabled):
+        return None
+    from dockyard.server.http2.connection import HTTP2Connection  # noqa: PLC0415 -- see `HTTP2`
+
+    return HTTP2Connection
 
 
 def prepare_storage(settings: Settings) -> None:

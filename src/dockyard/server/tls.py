@@ -57,8 +57,9 @@ to TLS 1.2: forward secret, and encrypting and authenticating in one. Source: IA
 
 SUITE_NUMBERS: Final = {suite.name: suite.number for suite in SUITES.values()}
 
-ALPN: Final = "http/1.1"
-"""The only protocol offered: HTTP/2 is not served, and every client speaks this one."""
+HTTP_1_1: Final = "http/1.1"
+HTTP_2: Final = "h2"
+"""What is agreed on within a handshake. Source: IANA, TLS ALPN protocol IDs."""
 
 _DEFAULTS: Final = tuple(SUITES)[:6]
 _TLS_1_3: Final = frozenset(name for name in SUITES if "_WITH_" not in name)
@@ -79,6 +80,7 @@ class TLSPolicy:
         suites: suites up to TLS 1.2, as OpenSSL wants them; empty if there are none.
         client_mode: whether clients may or must show a certificate.
         client_authorities: files of the authorities that may have issued it.
+        protocols: what is offered inside, the best first.
         warnings: what is not as it was asked for; for the log.
     """
 
@@ -86,11 +88,12 @@ class TLSPolicy:
     suites: str
     client_mode: ssl.VerifyMode
     client_authorities: tuple[str, ...]
+    protocols: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, settings: TLSSettings) -> Self:
-        """Return what `settings` ask for.
+    def of(cls, settings: TLSSettings, *, http2: bool = False) -> Self:
+        """Return what `settings` ask for, with or without HTTP/2.
 
         Raises:
             TLSError: no handshake could succeed so.
@@ -118,7 +121,10 @@ class TLSPolicy:
                 "http.tls.clientauth without http.tls.clientcas: "
                 "certificates of every authority that this machine trusts are taken"
             )
-        return cls(minimum, suites, mode, settings.clientcas, tuple(warnings))
+        # Clients refuse HTTP/2 by other suites. Source: RFC 9113, section 9.2.2.
+        http2 = http2 and set(settings.ciphersuites) <= {*_DEFAULTS, *_TLS_1_3}
+        protocols = (HTTP_2, HTTP_1_1) if http2 else (HTTP_1_1,)
+        return cls(minimum, suites, mode, settings.clientcas, protocols, tuple(warnings))
 
     def context(self, certificate: Path, key: Path) -> ssl.SSLContext:
         """Return a context that presents the chain in `certificate`, whose key is in `key`.
@@ -146,7 +152,7 @@ class TLSPolicy:
         )
         if self.suites:
             context.set_ciphers(self.suites)
-        context.set_alpn_protocols([ALPN])
+        context.set_alpn_protocols(self.protocols)
         return context
 
     def _set_authorities(self, context: ssl.SSLContext) -> None:

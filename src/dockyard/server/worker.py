@@ -12,6 +12,7 @@ import uvloop
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.server.acceptor import Acceptor
 from dockyard.server.certificates import Certificates
+from dockyard.server.clear import HTTP2
 from dockyard.server.limits import ConnectionLimits
 from dockyard.telemetry import logger
 
@@ -52,6 +53,7 @@ class Door:
         sockets: those to accept connections from.
         limits: bounds of connections; `ConnectionLimits.connections` is for this worker.
         certificates: those to speak TLS with; without them it is plain HTTP.
+        http2: makes connections that speak HTTP/2; without it, it is not spoken.
         worker: the number of this worker; certificates are told, so that only the first one logs.
     """
 
@@ -59,6 +61,7 @@ class Door:
     sockets: Sequence[socket.socket]
     limits: ConnectionLimits
     certificates: Certificates | None = None
+    http2: HTTP2 | None = None
     worker: int = 0
 
 
@@ -105,7 +108,7 @@ async def _serve(
         await service.start()
         if door.certificates is not None:
             await door.certificates.start(door.worker)
-        acceptor = Acceptor(service, door.limits, door.certificates)
+        acceptor = Acceptor(service, door.limits, door.certificates, door.http2)
         await acceptor.start(door.sockets)
         acceptors.append(acceptor)
     ready()

@@ -110,7 +110,6 @@ def test_an_old_name_without_a_value_is_no_matter(text: str) -> None:
         ("reporting: {bugsnag: {apikey: x}}", "reporting"),
         ("compatibility: {schema1: {enabled: true}}", "compatibility.schema1"),
         ("http: {secret: x}", "http.secret"),
-        ("http: {http2: {disabled: true}}", "http.http2.disabled"),
         ("redis: {addrs: [a]}", "redis"),
     ],
 )
