@@ -17,6 +17,7 @@ from typing_extensions import override
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "access": "dockyard.cli.access:access",
         "check-config": "dockyard.cli.check_config:check_config",
         "du": "dockyard.cli.du:du",
         "explain": "dockyard.cli.explain:explain",

@@ -15,7 +15,7 @@ from dockyard.auth.tokens import LEEWAY, Expected
 from dockyard.auth.verifier import Verifier
 from dockyard.clock import Clock
 from dockyard.config.access import AccessSettings, RuleSettings
-from dockyard.config.auth import HtpasswdSettings, TokenSettings as ExternalSettings
+from dockyard.config.auth import TokenSettings as ExternalSettings
 from dockyard.config.settings import Settings
 from dockyard.config.storage import FilesystemSettings
 from dockyard.errors import StorageError
@@ -46,12 +46,14 @@ def build_entrance(settings: Settings, clock: Clock) -> Entrance:
         StorageError: a file that it needs can't be read, or made; its message says which.
     """
     auth = settings.auth
+    if auth.htpasswd is not None:
+        _provision(Path(auth.htpasswd.path))
     if settings.access is not None:
         return _ruled(settings, settings.access, clock)
     if auth.silly is not None:
         return Entrance(SillyGate(auth.silly.realm, auth.silly.service))
     if auth.htpasswd is not None:
-        users = PlainUsers(_file(auth.htpasswd))
+        users = PlainUsers(HtpasswdFile(Path(auth.htpasswd.path)))
         return Entrance(HtpasswdGate(auth.htpasswd.realm, Logins(users)))
     if auth.token is not None:
         return Entrance(_token_gate(auth.token, clock))
@@ -69,7 +71,7 @@ def build_accounts(settings: Settings) -> Sequence[Accounts]:
     assert access is not None
     places: list[Accounts] = []
     if htpasswd is not None:
-        places.append(Users(_file(htpasswd), groups_of(access.groups)))
+        places.append(Users(HtpasswdFile(Path(htpasswd.path)), groups_of(access.groups)))
     if access.robots:
         hashes = {name: robot.hash.get_secret_value() for name, robot in access.robots.items()}
         places.append(Robots(hashes))
@@ -112,14 +114,12 @@ def _rule(number: int, rule: RuleSettings) -> Rule:
     )
 
 
-def _file(settings: HtpasswdSettings) -> HtpasswdFile:
-    path = Path(settings.path)
+def _provision(path: Path) -> None:
     try:
         provision(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise StorageError(f"auth.htpasswd.path: can't make {path}: {reason}") from error
-    return HtpasswdFile(path)
 
 
 def _token_gate(settings: ExternalSettings, clock: Clock) -> TokenGate:
