@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "tags": "dockyard.cli.tags:tags",
         "tls": "dockyard.cli.tls:tls",
         "trash": "dockyard.cli.trash:trash",
+        "user": "dockyard.cli.user:user",
     }
 )
 """Where each sub-command is: module and name."""
