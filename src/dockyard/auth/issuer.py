@@ -103,48 +103,56 @@ class Issuer:
         """
         grants = self._allowed(principal, wanted)
         settings = self._settings
-        claims = {
-            "access": _grouped(grants),
-            "sub": principal.login,
-        }
+        claims = {"access": _grouped(grants), **_bound_to(principal)}
         token, now = self._sign(claims, settings.service, settings.lifetime)
         return Issued(token, int(settings.lifetime.total_seconds()), now, grants)
 
     def issue_refresh(self, account: Account) -> str:
         """Return a token that stands for the account's password, until that is changed."""
-        claims = {"sub": account.principal.login, "fpr": fingerprint(account)}
+        claims = {**_bound_to(account.principal), "fpr": fingerprint(account)}
         audience = _refresh_audience(self._settings.service)
         return self._sign(claims, audience, self._settings.refresh_lifetime)[0]
 
-    def refresh(self, token: str) -> Account:
+    async def refresh(self, token: str) -> Account:
         """Return the account that a refresh token stands for.
 
         Raises:
-            TokenRefusedError: it is not good, or the account has another password now.
+            TokenRefusedError: it is not good, or the account has another password now, or the API
+                key that it was got with is not good any more.
             StorageError: accounts or keys can't be read.
         """
         claims = self._refresh.verify(token)
-        account = self._logins.find(claims.subject)
+        account = await self._account(claims)
         if account is None or not secrets.compare_digest(
             fingerprint(account), str(claims.more.get("fpr"))
         ):
             raise TokenUnfitError("its account is gone, or has another password now")
         return account
 
-    def verify(self, token: str) -> tuple[Principal, Claims]:
+    async def verify(self, token: str) -> tuple[Principal, Claims]:
         """Return who a token was issued to, and what it says.
 
         Raises:
-            TokenRefusedError: it is not good, or the account is gone.
+            TokenRefusedError: it is not good, or the account is gone, or the API key that it was
+                got with.
             StorageError: accounts or keys can't be read.
         """
         claims = self._access.verify(token)
         if not claims.subject:
             return ANONYMOUS, claims
-        account = self._logins.find(claims.subject)
+        account = await self._account(claims)
         if account is None:
-            raise TokenUnfitError("its account is gone")
+            raise TokenUnfitError("its account or key is gone")
         return account.principal, claims
+
+    async def _account(self, claims: Claims) -> Account | None:
+        key = claims.more.get("key")
+        if key is None:
+            return self._logins.find(claims.subject)
+        account = await self._logins.find_by_key(str(key))
+        if account is None or account.principal.login != claims.subject:
+            return None
+        return account
 
     def _allowed(
         self, principal: Principal, wanted: Iterable[tuple[str, str, str]]
@@ -177,6 +185,12 @@ class Issuer:
             issuer=self._settings.service, audience=audience, algorithms=(ALGORITHM,)
         )
         return Verifier(expected, self._keys.trusted, self._clock)
+
+
+def _bound_to(principal: Principal) -> Mapping[str, str]:
+    """Return what ties a token to whom it was issued to, and to the key that they came with."""
+    key = {} if principal.scope is None else {"key": principal.scope.key}
+    return {"sub": principal.login, **key}
 
 
 def _refresh_audience(service: str) -> str:

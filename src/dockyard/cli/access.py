@@ -1,5 +1,6 @@
 """The command ``access explain``: whether somebody may do something, and by which rule."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,8 @@ def explain(
 ) -> int:
     """Tell whether USER may do ACTION to REPOSITORY, and which rule decides.
 
-    USER is a user, robot$NAME or anonymous. The action admin is about all repositories at once.
+    USER is a user, robot$NAME, key:NAME or anonymous. The action admin is about all repositories at
+    once.
 
     The exit status is 0 if they may, 1 if they may not, and 2 if that can't be told.
     """
@@ -48,7 +50,7 @@ def explain(
     from dockyard.server.verdicts import StrangerError, decide  # noqa: PLC0415 -- mistakes first
 
     try:
-        verdict = decide(settings, user, asked, name)
+        verdict = asyncio.run(decide(settings, user, asked, name))
     except (StrangerError, RegistryError) as error:
         raise TreeError(str(error)) from error
     if as_json:
@@ -93,8 +95,12 @@ def _question(step: "Step") -> str:
 
 
 def _answer(settings: Settings, decision: "Decision") -> str:
+    if decision.outside:
+        return "denied, since the key is not good for it"
     if decision.rule is None:
         return "denied, since no rule is about it"
+    if settings.access is None:
+        return "allowed, since there are no rules (access): who logs in may everything"
     effect = "allowed" if decision.allowed else "denied"
     text = yaml.safe_dump(
         _rule(settings, decision), default_flow_style=True, sort_keys=False, width=1 << 16
@@ -108,12 +114,17 @@ def _plain(settings: Settings, verdict: "Verdict") -> dict[str, object]:
             "action": step.action.value,
             "repositories": step.repository,
             "allowed": step.decision.allowed,
-            "number": None if step.decision.rule is None else step.decision.rule.number,
+            "number": _number(settings, step.decision),
             "rule": _rule(settings, step.decision),
+            "outsideKey": step.decision.outside,
         }
         for step in verdict.steps
     ]
     return {"allowed": verdict.allowed, "steps": steps, "reason": verdict.reason or None}
+
+
+def _number(settings: Settings, decision: "Decision") -> int | None:
+    return None if decision.rule is None or settings.access is None else decision.rule.number
 
 
 def _rule(settings: Settings, decision: "Decision") -> dict[str, object] | None:

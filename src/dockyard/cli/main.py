@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "explain": "dockyard.cli.explain:explain",
         "fsck": "dockyard.cli.fsck:fsck",
         "garbage-collect": "dockyard.cli.garbage_collect:garbage_collect",
+        "key": "dockyard.cli.key:key",
         "repository": "dockyard.cli.repository:repository",
         "serve": "dockyard.cli.serve:serve",
         "tags": "dockyard.cli.tags:tags",

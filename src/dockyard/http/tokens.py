@@ -57,7 +57,7 @@ async def post(services: Services, request: Request) -> Response:
             )
         case "refresh_token":
             try:
-                account = issuer.refresh(form.get("refresh_token", ""))
+                account = await issuer.refresh(form.get("refresh_token", ""))
             except TokenRefusedError as error:
                 raise _refused(issuer) from error
         case _:
@@ -88,13 +88,9 @@ def _check_service(issuer: Issuer, service: str | None) -> None:
 
 async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -> Account:
     try:
-        await issuer.logins.check(login, password, request.address)
+        return await issuer.logins.log_in(login, password, request.address)
     except LoginRefusedError as error:
         raise _refused(issuer) from error
-    account = issuer.logins.find(login)
-    if account is None:  # removed at this moment
-        raise _refused(issuer)
-    return account
 
 
 def _refused(issuer: Issuer) -> UnauthenticatedError:
@@ -123,11 +119,7 @@ def _described(issued: Issued) -> dict[str, object]:
 
 
 async def _form(request: Request) -> Mapping[str, str]:
-    body = bytearray()
-    async for chunk in request.chunks():
-        body += chunk
-        if len(body) > FORM_LIMIT:
-            raise InvalidError(f"a form may have at most {FORM_LIMIT} bytes")
+    body = await request.content(FORM_LIMIT)
     try:
         text = body.decode()
         fields = parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS)

@@ -1,10 +1,10 @@
 """From settings to who is let in."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Users, groups_of
+from dockyard.auth.apikeys import ApiKeys
 from dockyard.auth.htpasswd import HtpasswdFile, provision
 from dockyard.auth.issuer import Issuer, TokenSettings
 from dockyard.auth.keys import KeysInvalidError, load
@@ -39,8 +39,13 @@ class Entrance:
     issuer: Issuer | None = None
 
 
-def build_entrance(settings: Settings, clock: Clock) -> Entrance:
+def build_entrance(settings: Settings, clock: Clock, keys: ApiKeys | None = None) -> Entrance:
     """Return who is let in, as `settings` say.
+
+    Args:
+        settings: the configuration.
+        clock: tells whether tokens are good now.
+        keys: the API keys; without them only passwords are taken.
 
     Raises:
         StorageError: a file that it needs can't be read, or made; its message says which.
@@ -49,12 +54,12 @@ def build_entrance(settings: Settings, clock: Clock) -> Entrance:
     if auth.htpasswd is not None:
         _provision(Path(auth.htpasswd.path))
     if settings.access is not None:
-        return _ruled(settings, settings.access, clock)
+        return _ruled(settings, settings.access, clock, keys)
     if auth.silly is not None:
         return Entrance(SillyGate(auth.silly.realm, auth.silly.service))
     if auth.htpasswd is not None:
         users = PlainUsers(HtpasswdFile(Path(auth.htpasswd.path)))
-        return Entrance(HtpasswdGate(auth.htpasswd.realm, Logins(users)))
+        return Entrance(HtpasswdGate(auth.htpasswd.realm, Logins(users, keys=keys)))
     if auth.token is not None:
         return Entrance(_token_gate(auth.token, clock))
     return Entrance()
@@ -65,22 +70,28 @@ def build_rules(access: AccessSettings) -> Policy:
     return Policy([_rule(number, rule) for number, rule in enumerate(access.rules, 1)])
 
 
-def build_accounts(settings: Settings) -> Sequence[Accounts]:
-    """Return where the accounts are that rules are about."""
+def build_accounts(settings: Settings) -> Accounts | None:
+    """Return the accounts; `None` where nobody can log in here."""
     access, htpasswd = settings.access, settings.auth.htpasswd
-    assert access is not None
+    if access is None:
+        return None if htpasswd is None else PlainUsers(HtpasswdFile(Path(htpasswd.path)))
     places: list[Accounts] = []
     if htpasswd is not None:
         places.append(Users(HtpasswdFile(Path(htpasswd.path)), groups_of(access.groups)))
     if access.robots:
-        hashes = {name: robot.hash.get_secret_value() for name, robot in access.robots.items()}
+        hashes = {
+            name: "" if robot.hash is None else robot.hash.get_secret_value()
+            for name, robot in access.robots.items()
+        }
         places.append(Robots(hashes))
-    return places
+    return AllAccounts(places) if places else None
 
 
-def _ruled(settings: Settings, access: AccessSettings, clock: Clock) -> Entrance:
-    policy, places = build_rules(access), build_accounts(settings)
-    logins = Logins(AllAccounts(places)) if places else None
+def _ruled(
+    settings: Settings, access: AccessSettings, clock: Clock, keys: ApiKeys | None
+) -> Entrance:
+    policy, accounts = build_rules(access), build_accounts(settings)
+    logins = None if accounts is None else Logins(accounts, keys=keys)
     base = (settings.http.host or "").rstrip("/")
     realm = Realm(access.token.realm or "", f"{settings.http.prefix or '/'}auth/token", base)
     issuer: Issuer | None = None

@@ -7,10 +7,11 @@ from typing import Final
 
 from dockyard.clock import Clock, utc_now
 from dockyard.config.settings import Settings
+from dockyard.core.known_keys import KnownKeys
 from dockyard.http.app import RegistryApp
 from dockyard.http.messages import Receive, Scope, Send
-from dockyard.server.access import build_entrance
-from dockyard.server.jobs import Background, Collecting, Jobs, NotingPulls, Purging
+from dockyard.server.access import build_accounts, build_entrance
+from dockyard.server.jobs import Background, Collecting, Jobs, NotingKeys, NotingPulls, Purging
 from dockyard.server.use_cases import build_services, open_state, open_storage
 
 
@@ -48,7 +49,9 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
     """Return the registry `settings` describe."""
     storage = open_storage(settings)
     state = open_state(settings)
-    entrance = build_entrance(settings, clock)
+    accounts = build_accounts(settings)
+    keys = None if accounts is None else KnownKeys(state, accounts, clock)
+    entrance = build_entrance(settings, clock, keys)
     services = replace(
         build_services(settings, storage, clock, state),
         gate=entrance.gate,
@@ -58,6 +61,8 @@ def build_app(settings: Settings, clock: Clock = utc_now) -> Registry:
     jobs: list[Background] = []
     if not maintenance.readonly.enabled:
         jobs.append(NotingPulls(services.pulls))
+        if keys is not None:
+            jobs.append(NotingKeys(keys))
         if maintenance.uploadpurging.enabled:
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
