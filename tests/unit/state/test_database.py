@@ -33,6 +33,9 @@ KEY = KeyRecord(
     created=NOW,
     expires=NOW + DAY,
 )
+FULL = 2
+"""Source: https://www.sqlite.org/pragma.html#pragma_synchronous."""
+
 FILES = ("state.db", "state.db-wal", "state.db-shm")
 
 
@@ -158,6 +161,17 @@ class TestFile:
         with sqlite3.connect(path) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         connection.close()
+        await state.close()
+
+    async def test_what_is_committed_is_synced(self, path: Path) -> None:
+        state = Database(path)
+        await state.note_pulls({("a", ONE)}, TODAY)
+        assert (
+            await state._run(  # noqa: SLF001 -- a power failure is not to be had here
+                lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
+            )
+            == FULL
+        )
         await state.close()
 
     async def test_what_was_noted_is_there_after_closing(self, path: Path) -> None:
