@@ -76,6 +76,7 @@ class RequestFacts:
         digest: the digest of a blob.
         uuid: the upload.
         user: who is asking, once that is proved.
+        key: the name of the API key that they came with.
         code: the OCI code of the error answered, such as ``BLOB_UNKNOWN``.
         message: its message.
         detail: what the log, not the client, should know about it.
@@ -87,6 +88,7 @@ class RequestFacts:
     digest: str | None = None
     uuid: str | None = None
     user: str | None = None
+    key: str | None = None
     code: str | None = None
     message: str | None = None
     detail: str | None = None

@@ -9,6 +9,7 @@ from typing import Any, Final
 from dockyard.clock import Clock, utc_now
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
+from dockyard.core.keys import Keys
 from dockyard.core.leases import Leases
 from dockyard.core.manifests import Manifests
 from dockyard.core.policy import Policy
@@ -55,6 +56,7 @@ def services_on(
         catalog=Catalog(storage),
         removals=Removals(storage, manifests, tags, trash),
         pulls=Pulls(Database(None), clock),
+        keys=Keys(Database(None), None, clock),
     )
 
 

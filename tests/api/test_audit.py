@@ -157,6 +157,20 @@ async def test_administration_is_told(tmp_path: Path) -> None:
         ]
 
 
+async def test_keys_are_told_by_name_and_never_their_secret(tmp_path: Path) -> None:
+    async with watched(tmp_path) as registry:
+        wish = {"name": "deploy", "owner": "alice"}
+        made = await registry.ask("POST", "/v2/_dockyard/keys", 201, json=wish)
+        assert made.json()["secret"] not in (tmp_path / "audit.log").read_text()
+        await registry.ask("POST", "/v2/_dockyard/keys", 409, json=wish)
+        await registry.ask("DELETE", "/v2/_dockyard/keys/deploy", 202)
+        assert registry.news() == [
+            told("create-key", 201, item="deploy"),
+            told("create-key", 409, "failed"),
+            told("revoke-key", 202, item="deploy"),
+        ]
+
+
 async def test_logins_tokens_and_refusals_are_told(tmp_path: Path) -> None:
     nobody = {"kind": "anonymous"}
     async with watched(tmp_path) as registry:

@@ -5,6 +5,8 @@ import hashlib
 import http.client
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ OPEN = {"rules": [{"repositories": ["**"], "actions": ["*"], "who": ["user:alice
 CLOSED: dict[str, Any] = {"rules": []}
 WORKERS = {"workers": 2}
 TAGS = "/v2/a/tags/list"
+PROGRAM = Path(sys.executable).with_name("registry")
 
 
 def auth(folder: Path) -> dict[str, Any]:
@@ -142,3 +145,19 @@ def test_rules_can_come_where_there_were_none(tmp_path: Path) -> None:
         write_configuration(tmp_path, access=CLOSED)
         live.process.send_signal(signal.SIGHUP)
         until(lambda: status(live, authorization="") == 403)
+
+
+def test_a_key_ends_with_the_robot_it_stands_for(tmp_path: Path) -> None:
+    rules = [{"repositories": ["**"], "actions": ["*"], "who": ["authenticated"]}]
+    with live_registry(
+        tmp_path, auth=auth(tmp_path), access={"robots": {"ci": {}}, "rules": rules}, http=WORKERS
+    ) as live:
+        command = [PROGRAM, "key", "create", "build", "--owner", "robot$ci"]
+        command += ["--config", str(tmp_path / "config.yml")]
+        secret = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        robot = "Basic " + base64.b64encode(f"robot$ci:{secret}".encode()).decode()
+        assert {status(live, authorization=robot) for _ in range(12)} == {404}
+        change(live, access={"robots": {"other": {}}, "rules": rules})
+        until(lambda: {status(live, authorization=robot) for _ in range(4)} <= {401, 429})
+        change(live, access={"robots": {"ci": {}}, "rules": rules})
+        until(lambda: status(live, authorization=robot) == 404, seconds=20)

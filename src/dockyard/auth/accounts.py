@@ -1,7 +1,4 @@
-"""Where accounts are: users in a file, robots in the configuration.
-
-`Accounts` is what a further place of accounts (API keys in a database) has to be.
-"""
+"""Where accounts are: users in a file, robots in the configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +14,8 @@ class Account:
 
     Attributes:
         principal: who that is.
-        hashed: the bcrypt hash of their secret.
+        hashed: the bcrypt hash of their secret, or what is no hash where no password opens it; with
+            an API key, what is kept of that.
     """
 
     principal: Principal
@@ -68,7 +66,7 @@ class PlainUsers:
 
 @dataclass(frozen=True, slots=True)
 class Robots:
-    """The robot accounts of the configuration: hashes of their secrets by name."""
+    """The robot accounts of the configuration: hashes of their secrets by name, empty for none."""
 
     hashes: Mapping[str, str]
 

@@ -61,3 +61,12 @@ def needed(action: Action, name: str) -> Sequence[Access]:
     if action is Action.PUSH:
         return (Access("repository", name, "pull"), Access("repository", name, "push"))
     return (Access("repository", name, action.value),)
+
+
+def parts(action: Action) -> Sequence[Action]:
+    """Return what the rules have to allow for `action`: pushing and being listed need pulling."""
+    if action is Action.PUSH:
+        return (Action.PULL, Action.PUSH)
+    if action is Action.CATALOG:
+        return (Action.CATALOG, Action.PULL)
+    return (action,)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dockyard.auth.actions import Access, Action, covers, needed
+from dockyard.auth.actions import Access, Action, covers, needed, parts
 from dockyard.auth.policy import Policy
 from dockyard.auth.principal import Principal
 
@@ -98,11 +98,8 @@ class Ruled:
         """
         if not repository:
             return all(self.policy.may(self.principal, action, name) for name in ANY)
-        actions = (Action.PULL, Action.PUSH) if action is Action.PUSH else (action,)
-        return all(self.policy.may(self.principal, each, repository) for each in actions)
+        return all(self.policy.may(self.principal, each, repository) for each in parts(action))
 
     def sees(self, repository: str) -> bool:
         """Return whether the rules let them list it, and pull from it."""
-        return self.policy.may(self.principal, Action.CATALOG, repository) and self.policy.may(
-            self.principal, Action.PULL, repository
-        )
+        return self.allowed(Action.CATALOG, repository)

@@ -5,13 +5,17 @@ RefusedError
 ├── DeniedError
 ├── LoginRefusedError        (inside auth and http: it becomes UnauthenticatedError)
 ├── TokenRefusedError        (likewise; its kinds are in `dockyard.auth.tokens`)
+├── KeyOfKeyError
 └── TooManyLoginsError
+
+Of what API keys are asked to be, beside these: `KeyInvalidError` (an `InvalidError`),
+`KeyUnknownError` (an `UnknownError`), `KeyTakenError` (a `ConflictError`).
 """
 
 import math
 from collections.abc import Sequence
 
-from dockyard.errors import RefusedError
+from dockyard.errors import ConflictError, InvalidError, RefusedError, UnknownError
 
 
 class UnauthenticatedError(RefusedError):
@@ -54,6 +58,44 @@ class LoginRefusedError(RefusedError):
 
 class TokenRefusedError(RefusedError):
     """A bearer token proves nothing; the message says why, for the log."""
+
+
+class KeyOfKeyError(RefusedError):
+    """Who came with an API key asks for another: that could be good for more."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the key {name!r} can't make keys: send a password, or use the command `key create`"
+        )
+        self.name = name
+
+
+class KeyInvalidError(InvalidError):
+    """There can't be an API key as it is asked for; the message says why."""
+
+
+class KeyTakenError(ConflictError):
+    """There is an API key of that name already.
+
+    Attributes:
+        name: the name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a key {name!r} already: revoke it first, or choose a name")
+        self.name = name
+
+
+class KeyUnknownError(UnknownError):
+    """There is no API key of that name.
+
+    Attributes:
+        name: the name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no key {name!r}; list the keys")
+        self.name = name
 
 
 class TooManyLoginsError(RefusedError):

@@ -117,10 +117,7 @@ class Issuer:
         """
         grants = self._allowed(principal, wanted)
         settings = self._settings
-        claims: dict[str, object] = {
-            "access": _grouped(grants),
-            "sub": principal.login,
-        }
+        claims: dict[str, object] = {"access": _grouped(grants), **_bound_to(principal)}
         if evidence is not None:
             claims[_EVIDENCE] = evidence
         token, now = self._sign(claims, settings.service, settings.lifetime)
@@ -128,30 +125,32 @@ class Issuer:
 
     def issue_refresh(self, account: Account) -> str:
         """Return a token that stands for the account's password, until that is changed."""
-        claims = {"sub": account.principal.login, "fpr": fingerprint(account)}
+        claims = {**_bound_to(account.principal), "fpr": fingerprint(account)}
         audience = _refresh_audience(self._settings.service)
         return self._sign(claims, audience, self._settings.refresh_lifetime)[0]
 
-    def refresh(self, token: str) -> Account:
+    async def refresh(self, token: str) -> Account:
         """Return the account that a refresh token stands for.
 
         Raises:
-            TokenRefusedError: it is not good, or the account has another password now.
+            TokenRefusedError: it is not good, or the account has another password now, or the API
+                key that it was got with is not good any more.
             StorageError: accounts or keys can't be read.
         """
         claims = self._refresh.verify(token)
-        account = self._logins.find(claims.subject)
+        account = await self._account(claims)
         if account is None or not secrets.compare_digest(
             fingerprint(account), str(claims.more.get("fpr"))
         ):
             raise TokenUnfitError("its account is gone, or has another password now")
         return account
 
-    def verify(self, token: str) -> tuple[Principal, Claims]:
+    async def verify(self, token: str) -> tuple[Principal, Claims]:
         """Return who a token was issued to, and what it says.
 
         Raises:
-            TokenRefusedError: it is not good, or the account is gone.
+            TokenRefusedError: it is not good, or the account is gone, or the API key that it was
+                got with.
             StorageError: accounts or keys can't be read.
         """
         claims = self._access.verify(token)
@@ -159,9 +158,9 @@ class Issuer:
             return ANONYMOUS, claims
         if _EVIDENCE in claims.more:
             return self._recall(claims), claims
-        account = self._logins.find(claims.subject)
+        account = await self._account(claims)
         if account is None:
-            raise TokenUnfitError("its account is gone")
+            raise TokenUnfitError("its account or key is gone")
         return account.principal, claims
 
     def _recall(self, claims: Claims) -> Principal:
@@ -171,6 +170,15 @@ class Issuer:
         if principal is None or principal.login != claims.subject:
             raise TokenUnfitError("its workload is not known any more")
         return principal
+
+    async def _account(self, claims: Claims) -> Account | None:
+        key = claims.more.get("key")
+        if key is None:
+            return self._logins.find(claims.subject)
+        account = await self._logins.find_by_key(str(key))
+        if account is None or account.principal.login != claims.subject:
+            return None
+        return account
 
     def _allowed(
         self, principal: Principal, wanted: Iterable[tuple[str, str, str]]
@@ -203,6 +211,12 @@ class Issuer:
             issuer=self._settings.service, audience=audience, algorithms=(ALGORITHM,)
         )
         return Verifier(expected, self._keys.trusted, self._clock)
+
+
+def _bound_to(principal: Principal) -> Mapping[str, str]:
+    """Return what ties a token to whom it was issued to, and to the key that they came with."""
+    key = {} if principal.scope is None else {"key": principal.scope.key}
+    return {"sub": principal.login, **key}
 
 
 def _refresh_audience(service: str) -> str:

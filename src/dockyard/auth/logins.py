@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from dockyard.auth.accounts import Account, Accounts
+from dockyard.auth.apikeys import ApiKeys, is_secret
 from dockyard.auth.errors import LoginRefusedError, TooManyLoginsError
 from dockyard.auth.htpasswd import matches
 from dockyard.auth.principal import Principal
@@ -65,6 +66,7 @@ class Logins:
         clock: counts seconds.
         guard: that of the logins which these replace.
         workloads: who logs in with a token of another issuer; `None` if nobody does.
+        keys: the API keys, which are taken as their owners' passwords; `None` where there are none.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Logins:
         clock: Callable[[], float] = time.monotonic,
         guard: Guard | None = None,
         workloads: Workloads | None = None,
+        keys: ApiKeys | None = None,
     ) -> None:
         self._accounts: Final = accounts
+        self._keys: Final = keys
         self._clock: Final = clock
         self._key: Final = secrets.token_bytes(32)
         self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
@@ -88,8 +92,20 @@ class Logins:
         """Return the account that logs in as `login`, without asking for a password."""
         return self._accounts.find(login)
 
+    async def find_by_key(self, identifier: str) -> Account | None:
+        """Return the account that an API key stands for, or `None` if it is not good any more.
+
+        Raises:
+            StorageError: it can't be told.
+        """
+        return None if self._keys is None else await self._keys.by_identifier(identifier)
+
     async def check(self, login: str, password: str, address: str) -> Principal:
-        """Return who logs in as `login`.
+        """Return who logs in as `login`; see `log_in`."""
+        return (await self.log_in(login, password, address)).principal
+
+    async def log_in(self, login: str, password: str, address: str) -> Account:
+        """Return the account that logs in as `login`, by its password or one of its API keys.
 
         Args:
             login: the name given.
@@ -101,20 +117,33 @@ class Logins:
             TooManyLoginsError: too many failed, or too many are being checked.
             StorageError: the accounts can't be read.
         """
+        if self._keys is not None and is_secret(password):
+            return await self._log_in_by_key(self._keys, login, password, address)
         account = self._accounts.find(login)
         mark = self._mark(login, password, account)
         if account is not None and self._is_remembered(mark):
-            return account.principal
-        delay = self._throttle.delay(address, login)
-        if delay > 0:
-            raise TooManyLoginsError(delay)
+            return account
+        self._require_turn(login, address)
         hashed = None if account is None else account.hashed
         if not await self._matches(password, hashed, address) or account is None:
             self._throttle.failed(address, login)
             raise LoginRefusedError(login)
         self._throttle.succeeded(address, login)
         self._remember(mark)
-        return account.principal
+        return account
+
+    async def _log_in_by_key(self, keys: ApiKeys, login: str, secret: str, address: str) -> Account:
+        account = await keys.by_secret(secret)
+        if account is not None and account.principal.login == login:
+            return account
+        self._require_turn(login, address)
+        self._throttle.failed(address, login)
+        raise LoginRefusedError(login)
+
+    def _require_turn(self, login: str, address: str) -> None:
+        delay = self._throttle.delay(address, login)
+        if delay > 0:
+            raise TooManyLoginsError(delay)
 
     async def _matches(self, password: str, hashed: str | None, address: str) -> bool:
         if self._waiting[address] >= QUEUE_OF_ADDRESS or self._waiting.total() >= QUEUE:

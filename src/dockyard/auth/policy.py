@@ -76,10 +76,12 @@ class Decision:
     Attributes:
         allowed: whether it is.
         rule: the rule that decided; `None` if none did, and so it is not allowed.
+        outside: whether the API key that they came with is not good for it, whatever rules say.
     """
 
     allowed: bool
     rule: Rule | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,14 @@ class Policy:
     rules: Sequence[Rule] = ()
 
     def decide(self, principal: Principal, action: Action, repository: str) -> Decision:
-        """Return whether `principal` may do `action` to `repository`, and why."""
+        """Return whether `principal` may do `action` to `repository`, and why.
+
+        An API key only narrows: what it is not good for is not allowed, what it is good for is
+        for the rules to decide.
+        """
+        scope = principal.scope
+        if scope is not None and not scope.covers(action, repository):
+            return Decision(allowed=False, outside=True)
         for rule in self.rules:
             if action in rule.actions and rule.concerns(principal) and rule.covers(repository):
                 return Decision(rule.allows, rule)
@@ -101,6 +110,8 @@ class Policy:
 
     def may_ever(self, principal: Principal, action: Action) -> bool:
         """Return whether there is a rule that may allow `principal` to do `action` somewhere."""
+        if principal.scope is not None and action not in principal.scope.actions:
+            return False
         return any(
             rule.allows and action in rule.actions and rule.concerns(principal)
             for rule in self.rules
@@ -138,3 +149,9 @@ def _component(text: str) -> str:
     # the component's end. So a component is matched in linear time.
     middle = "".join(rf"(?>[^/]*?{re.escape(part)})" for part in others[:-1])
     return rf"{re.escape(first)}{middle}[^/]*{re.escape(others[-1])}"
+
+
+OPEN: Final = Policy(
+    [Rule(0, (compile_pattern("**"),), frozenset(GRANTABLE), frozenset({"anonymous"}))]
+)
+"""What holds where there are no rules: everybody who is let in may everything."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from dockyard.auth.scope import Scope
+
 
 ROBOT_PREFIX: Final = "robot$"
 """What the name of a robot account begins with where it logs in: no person is called so."""
@@ -25,11 +27,13 @@ class Principal:
         kind: what sort of somebody.
         name: a user's name, or a robot's without its prefix; empty for `ANONYMOUS`.
         groups: the groups they belong to.
+        scope: what the API key is good for that they came with; `None` if they came without one.
     """
 
     kind: Kind
     name: str = ""
     groups: frozenset[str] = frozenset()
+    scope: Scope | None = None
 
     @property
     def is_anonymous(self) -> bool:

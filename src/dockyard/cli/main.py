@@ -17,16 +17,19 @@ from typing_extensions import override
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "access": "dockyard.cli.access:access",
         "check-config": "dockyard.cli.check_config:check_config",
         "du": "dockyard.cli.du:du",
         "explain": "dockyard.cli.explain:explain",
         "fsck": "dockyard.cli.fsck:fsck",
         "garbage-collect": "dockyard.cli.garbage_collect:garbage_collect",
+        "key": "dockyard.cli.key:key",
         "repository": "dockyard.cli.repository:repository",
         "serve": "dockyard.cli.serve:serve",
         "tags": "dockyard.cli.tags:tags",
         "tls": "dockyard.cli.tls:tls",
         "trash": "dockyard.cli.trash:trash",
+        "user": "dockyard.cli.user:user",
     }
 )
 """Where each sub-command is: module and name."""

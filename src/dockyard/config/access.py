@@ -13,7 +13,7 @@ from dockyard.config.scalars import (
     Flag,
     OptionalText,
     Period,
-    SecretText,
+    Secret,
     Text,
     to_text_or_none,
 )
@@ -58,8 +58,8 @@ def _who(value: str) -> str:
     return value
 
 
-def _hash(value: SecretStr) -> SecretStr:
-    if _BCRYPT.fullmatch(value.get_secret_value()) is None:
+def _hash(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and _BCRYPT.fullmatch(value.get_secret_value()) is None:
         raise ValueError("must be a bcrypt hash, such as `htpasswd -nB` prints")
     return value
 
@@ -92,10 +92,10 @@ class RobotSettings(Section):
     """A robot account, which logs in as ``robot$NAME``.
 
     Attributes:
-        hash: the bcrypt hash of its secret.
+        hash: the bcrypt hash of its secret; without one it logs in by API keys only.
     """
 
-    hash: Annotated[SecretText, AfterValidator(_hash)]
+    hash: Annotated[Secret, AfterValidator(_hash)] = None
 
 
 class TokenServiceSettings(Section):

@@ -120,7 +120,9 @@ class RegistryApp:
             await gate.admit(request, route.needs)
         finally:
             if request.asker is not None:
-                facts.user = request.asker.principal.login or None
+                principal = request.asker.principal
+                facts.user = principal.login or None
+                facts.key = None if principal.scope is None else principal.scope.name
 
     async def _handle_beside(
         self, methods: Mapping[str, Route], scope: Scope, receive: Receive, facts: RequestFacts

@@ -32,6 +32,8 @@ EVENTS: Final[Mapping[tuple[str, str], str]] = {
     ("remove", "DELETE"): "delete-repository",
     ("restore", "POST"): "restore",
     ("destroy", "DELETE"): "destroy",
+    ("create-key", "POST"): "create-key",
+    ("revoke-key", "DELETE"): "revoke-key",
 }
 """What is always told, by endpoint and method. A pull is if it is asked for; a mount, a login and a
 token are told apart by what else the request has."""
@@ -142,6 +144,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
     principal = _principal(request)
     answered, cause = _answered(outcome), _cause(outcome)
     reference = parameters.get("reference") or parameters.get("tag")
+    made = answered.get("name", "") if outcome.endpoint == "create-key" else ""
     return {
         "kind": principal.kind.value,
         "name": _cut(principal.name),
@@ -155,7 +158,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "digest": _cut(_digest(outcome) or answered.get("digest", "")),
         "tags": [value.decode("latin-1") for name, value in _headers(outcome) if name == "oci-tag"],
         "source": _cut(_query(request, "from")) if outcome.endpoint == _UPLOAD else "",
-        "item": _cut(parameters.get("item", "")),
+        "item": _cut(parameters.get("item") or made),
         "request": outcome.identifier,
         "agent": _cut(request.header("user-agent") or ""),
     }
@@ -203,11 +206,10 @@ def _headers(outcome: Outcome) -> list[tuple[str, bytes]]:
 
 
 def _answered(outcome: Outcome) -> Mapping[str, Any]:
-    """Return what the answer of an undoing says: it knows what was brought back."""
-    undone = (
-        outcome.endpoint in {"rollback", "restore"} and outcome.response.status == HTTPStatus.OK
-    )
-    if not undone or outcome.request.method != "POST":
+    """Return what the answer says of what was brought back, or made."""
+    known = outcome.endpoint in {"rollback", "restore", "create-key"}
+    done = outcome.response.status in {HTTPStatus.OK, HTTPStatus.CREATED}
+    if not known or not done or outcome.request.method != "POST":
         return {}
     found: Mapping[str, Any] = json.loads(outcome.response.body or b"{}")
     return found

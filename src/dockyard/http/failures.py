@@ -137,6 +137,10 @@ FAILURES: Final[Mapping[type[errors.RegistryError], Failure]] = {
     refusals.DeniedError: Failure(HTTPStatus.FORBIDDEN, "DENIED", _wanted),
     refusals.LoginRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
     refusals.TokenRefusedError: Failure(HTTPStatus.UNAUTHORIZED, "UNAUTHORIZED"),
+    refusals.KeyOfKeyError: Failure(HTTPStatus.FORBIDDEN, "DENIED", says_why=True),
+    refusals.KeyInvalidError: Failure(HTTPStatus.BAD_REQUEST, "UNKNOWN", says_why=True),
+    refusals.KeyTakenError: Failure(HTTPStatus.CONFLICT, "UNKNOWN", says_why=True),
+    refusals.KeyUnknownError: Failure(HTTPStatus.NOT_FOUND, "UNKNOWN", says_why=True),
     refusals.TooManyLoginsError: Failure(
         HTTPStatus.TOO_MANY_REQUESTS, "TOOMANYREQUESTS", says_why=True
     ),

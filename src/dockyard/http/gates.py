@@ -19,7 +19,7 @@ from dockyard.auth.errors import (
 )
 from dockyard.auth.issuer import Issuer
 from dockyard.auth.logins import Logins
-from dockyard.auth.policy import Policy
+from dockyard.auth.policy import OPEN, Policy
 from dockyard.auth.principal import ANONYMOUS, Principal, user
 from dockyard.auth.verifier import Verifier
 from dockyard.auth.workloads import LOGIN
@@ -104,7 +104,7 @@ class SillyGate:
 
 
 class HtpasswdGate:
-    """Lets users in, who may everything then."""
+    """Lets users in, who may everything then; with an API key, what that is good for."""
 
     def __init__(self, realm: str, logins: Logins) -> None:
         self._challenge: Final = render_basic(realm)
@@ -122,7 +122,13 @@ class HtpasswdGate:
             )
         except LoginRefusedError as error:
             raise refused from error
-        request.asker = Unbounded(principal)
+        if principal.scope is None:
+            request.asker = Unbounded(principal)
+            return
+        asker = Ruled(principal, OPEN)
+        request.asker = asker
+        if action is not Action.BASE and not _allows(asker, request, action):
+            raise DeniedError(principal.login, wanted_by(request, action))
 
 
 class TokenGate:
@@ -192,7 +198,7 @@ class RulesGate:
             if principal.is_anonymous and asker.grants is None and self._logins is not None:
                 raise self._refusal(request, action)
             return
-        if not self._allows(asker, request, action):
+        if not _allows(asker, request, action):
             if principal.is_anonymous and self._logins is not None:
                 error = "" if asker.grants is None else INSUFFICIENT
                 raise self._refusal(request, action, error)
@@ -212,7 +218,7 @@ class RulesGate:
                     )
                     return Ruled(principal, self._policy)
                 case Bearer() if self._issuer is not None:
-                    principal, claims = self._issuer.verify(credentials.token)
+                    principal, claims = await self._issuer.verify(credentials.token)
                     return Ruled(principal, self._policy, claims.grants)
                 case None:
                     return Ruled(self._by_certificate(request), self._policy)
@@ -243,11 +249,6 @@ class RulesGate:
         shown = request.certificate
         return ANONYMOUS if shown is None else self._certificates.identify(shown)
 
-    def _allows(self, asker: Ruled, request: Request, action: Action) -> bool:
-        if action is Action.CATALOG:
-            return self._policy.may_ever(asker.principal, action)
-        return asker.allowed(action, request.parameters.get("name", ""))
-
     def _refusal(self, request: Request, action: Action, error: str = "") -> UnauthenticatedError:
         wanted = wanted_by(request, action)
         if self._issuer is None:
@@ -268,6 +269,12 @@ def wanted_by(request: Request, action: Action) -> Sequence[tuple[str, str, str]
         if source and is_name(source):
             wanted.append(("repository", source, Action.PULL.value))
     return wanted
+
+
+def _allows(asker: Ruled, request: Request, action: Action) -> bool:
+    if action is Action.CATALOG:
+        return asker.policy.may_ever(asker.principal, action)
+    return asker.allowed(action, request.parameters.get("name", ""))
 
 
 def _accesses(request: Request, action: Action) -> Sequence[Access]:

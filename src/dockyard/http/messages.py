@@ -161,6 +161,20 @@ class Request:
             if body:
                 yield body
 
+    async def content(self, limit: int) -> bytes:
+        """Return the body as a whole.
+
+        Raises:
+            InvalidError: it has more than `limit` bytes.
+            ClientGoneError: the client went away before its end.
+        """
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                raise InvalidError(f"the body may have at most {limit} bytes")
+        return bytes(body)
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

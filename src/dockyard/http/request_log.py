@@ -305,6 +305,7 @@ def _completion(
         if value := fields.get(name):
             completion[key] = value.decode("latin-1")
     others = (
+        ("auth.key.name", facts.key),
         ("auth.user.name", facts.user),
         ("http.request.remoteaddr", remote),
         ("http.response.contenttype", _content_type(channel.headers)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from dockyard.auth.actions import Action
-from dockyard.http import administration, blobs, lists, manifests, tokens, uploads
+from dockyard.http import administration, blobs, keys, lists, manifests, tokens, uploads
 from dockyard.http.messages import Request, Response
 from dockyard.http.services import Services
 from dockyard.oci.reference import is_name, is_tag
@@ -46,6 +46,7 @@ SAFE: Final = frozenset({"GET", "HEAD"})
 
 _BELOW: Final = EXTENSION.removeprefix("v2/")
 _TAG: Final = f"{EXTENSION}tags/{{name}}/{{tag}}"
+_KEYS: Final = f"{EXTENSION}keys"
 _TRASH: Final = f"{EXTENSION}trash"
 _UPLOAD: Final = "v2/{name}/blobs/uploads/{upload}"
 _BLOB: Final = "v2/{name}/blobs/{digest}"
@@ -81,6 +82,9 @@ ROUTES: Final[Sequence[Route]] = (
     Route("trash", "GET", _TRASH, administration.trash, needs=Action.ADMIN),
     Route("restore", "POST", f"{_TRASH}/{{item}}", administration.restore, needs=Action.ADMIN),
     Route("destroy", "DELETE", f"{_TRASH}/{{item}}", administration.destroy, needs=Action.ADMIN),
+    Route("list-keys", "GET", _KEYS, keys.list_keys, needs=Action.ADMIN),
+    Route("create-key", "POST", _KEYS, keys.create, needs=Action.ADMIN),
+    Route("revoke-key", "DELETE", f"{_KEYS}/{{item}}", keys.revoke, needs=Action.ADMIN),
 )
 
 TOKEN_ROUTES: Final[Sequence[Route]] = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from dockyard.auth.issuer import Issuer
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
+from dockyard.core.keys import Keys
 from dockyard.core.manifests import Manifests
 from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
@@ -61,6 +62,7 @@ class Services:
     catalog: Catalog
     removals: Removals
     pulls: Pulls
+    keys: Keys
     gate: Gate | None = None
     issuer: Issuer | None = None
     audit: Audit | None = None

@@ -75,7 +75,7 @@ async def post(services: Services, request: Request) -> Response:
             )
         case "refresh_token":
             try:
-                account = issuer.refresh(form.get("refresh_token", ""))
+                account = await issuer.refresh(form.get("refresh_token", ""))
                 proof = Proof(account.principal, account)
             except TokenRefusedError as error:
                 raise _refused(issuer) from error
@@ -112,12 +112,9 @@ async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -
         if workloads is not None and login == LOGIN:
             workload = await workloads.identify(password)
             return Proof(workload.principal, evidence=workload.evidence)
-        await issuer.logins.check(login, password, request.address)
+        account = await issuer.logins.log_in(login, password, request.address)
     except (LoginRefusedError, TokenRefusedError) as error:
         raise _refused(issuer) from error
-    account = issuer.logins.find(login)
-    if account is None:  # removed at this moment
-        raise _refused(issuer)
     return Proof(account.principal, account)
 
 
@@ -143,11 +140,7 @@ def _described(issued: Issued) -> dict[str, object]:
 
 
 async def _form(request: Request) -> Mapping[str, str]:
-    body = bytearray()
-    async for chunk in request.chunks():
-        body += chunk
-        if len(body) > FORM_LIMIT:
-            raise InvalidError(f"a form may have at most {FORM_LIMIT} bytes")
+    body = await request.content(FORM_LIMIT)
     try:
         text = body.decode()
         fields = parse_qsl(text, keep_blank_values=True, max_num_fields=QUERY_FIELDS)

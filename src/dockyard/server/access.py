@@ -1,12 +1,13 @@
 """From settings to who is let in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Users, groups_of
+from dockyard.auth.apikeys import ApiKeys
 from dockyard.auth.certificates import SEPARATORS, Certificates
 from dockyard.auth.htpasswd import HtpasswdFile, provision
 from dockyard.auth.issuer import Issuer, TokenSettings
@@ -21,7 +22,7 @@ from dockyard.auth.verifier import Verifier
 from dockyard.auth.workloads import SEPARATORS as CLAIM_SEPARATORS, TrustedIssuer, Workloads
 from dockyard.clock import Clock
 from dockyard.config.access import AccessSettings, RuleSettings
-from dockyard.config.auth import HtpasswdSettings, TokenSettings as ExternalSettings
+from dockyard.config.auth import TokenSettings as ExternalSettings
 from dockyard.config.identities import OidcSettings
 from dockyard.config.settings import Settings
 from dockyard.config.storage import FilesystemSettings
@@ -59,7 +60,12 @@ class Entrance:
     sources: Mapping[Origin, IssuerKeys] = field(default_factory=dict)
 
 
-def build_entrance(settings: Settings, clock: Clock, before: Entrance | None = None) -> Entrance:
+def build_entrance(
+    settings: Settings,
+    clock: Clock,
+    before: Entrance | None = None,
+    api_keys: ApiKeys | None = None,
+) -> Entrance:
     """Return who is let in, as `settings` say.
 
     Args:
@@ -67,18 +73,21 @@ def build_entrance(settings: Settings, clock: Clock, before: Entrance | None = N
         clock: tells whether a token is good now.
         before: the entrance that this one replaces. Failed logins stay counted; what was found
             good is forgotten.
+        api_keys: the API keys; without them only passwords are taken.
 
     Raises:
         StorageError: a file that it needs can't be read, or made; its message says which.
     """
     auth = settings.auth
+    if auth.htpasswd is not None:
+        _provision(Path(auth.htpasswd.path))
     if settings.access is not None:
-        return _ruled(settings, settings.access, clock, before or Entrance())
+        return _ruled(settings, settings.access, before or Entrance(), clock, api_keys)
     if auth.silly is not None:
         return Entrance(SillyGate(auth.silly.realm, auth.silly.service))
     if auth.htpasswd is not None:
-        users = PlainUsers(_file(auth.htpasswd))
-        return Entrance(HtpasswdGate(auth.htpasswd.realm, Logins(users)))
+        users = PlainUsers(HtpasswdFile(Path(auth.htpasswd.path)))
+        return Entrance(HtpasswdGate(auth.htpasswd.realm, Logins(users, keys=api_keys)))
     if auth.token is not None:
         return Entrance(_token_gate(auth.token, clock))
     return Entrance()
@@ -89,17 +98,21 @@ def build_rules(access: AccessSettings) -> Policy:
     return Policy([_rule(number, rule) for number, rule in enumerate(access.rules, 1)])
 
 
-def build_accounts(settings: Settings) -> Sequence[Accounts]:
-    """Return where the accounts are that rules are about."""
+def build_accounts(settings: Settings) -> Accounts | None:
+    """Return the accounts; `None` where nobody can log in here."""
     access, htpasswd = settings.access, settings.auth.htpasswd
-    assert access is not None
+    if access is None:
+        return None if htpasswd is None else PlainUsers(HtpasswdFile(Path(htpasswd.path)))
     places: list[Accounts] = []
     if htpasswd is not None:
-        places.append(Users(_file(htpasswd), groups_of(access.groups)))
+        places.append(Users(HtpasswdFile(Path(htpasswd.path)), groups_of(access.groups)))
     if access.robots:
-        hashes = {name: robot.hash.get_secret_value() for name, robot in access.robots.items()}
+        hashes = {
+            name: "" if robot.hash is None else robot.hash.get_secret_value()
+            for name, robot in access.robots.items()
+        }
         places.append(Robots(hashes))
-    return places
+    return AllAccounts(places) if places else None
 
 
 def build_certificates(access: AccessSettings, clock: Clock) -> Certificates | None:
@@ -178,14 +191,21 @@ def _keys_of(settings: OidcSettings, number: int, sources: dict[Origin, IssuerKe
     return found
 
 
-def _ruled(settings: Settings, access: AccessSettings, clock: Clock, before: Entrance) -> Entrance:
-    policy, places = build_rules(access), build_accounts(settings)
+def _ruled(
+    settings: Settings,
+    access: AccessSettings,
+    before: Entrance,
+    clock: Clock,
+    api_keys: ApiKeys | None,
+) -> Entrance:
+    policy, accounts = build_rules(access), build_accounts(settings)
     guard = before.guard or Guard()
     sources = dict(before.sources)
     workloads = build_workloads(access, clock, sources)
     logins: Logins | None = None
-    if places or workloads is not None:
-        logins = Logins(AllAccounts(places), guard=guard, workloads=workloads)
+    if accounts is not None or workloads is not None:
+        accounts = accounts or AllAccounts([])
+        logins = Logins(accounts, guard=guard, workloads=workloads, keys=api_keys)
     base = (settings.http.host or "").rstrip("/")
     realm = Realm(access.token.realm or "", f"{settings.http.prefix or '/'}auth/token", base)
     issuer: Issuer | None = None
@@ -224,14 +244,12 @@ def _rule(number: int, rule: RuleSettings) -> Rule:
     )
 
 
-def _file(settings: HtpasswdSettings) -> HtpasswdFile:
-    path = Path(settings.path)
+def _provision(path: Path) -> None:
     try:
         provision(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise StorageError(f"auth.htpasswd.path: can't make {path}: {reason}") from error
-    return HtpasswdFile(path)
 
 
 def _token_gate(settings: ExternalSettings, clock: Clock) -> TokenGate:

@@ -11,13 +11,14 @@ from dockyard.clock import Clock, utc_now
 from dockyard.config.access import AccessSettings
 from dockyard.config.audit import AuditSettings
 from dockyard.config.settings import Settings
+from dockyard.core.known_keys import KnownKeys
 from dockyard.errors import RegistryError
 from dockyard.http.app import RegistryApp
 from dockyard.http.audit import Audit
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.services import Services
-from dockyard.server.access import Entrance, build_entrance
-from dockyard.server.jobs import Background, Collecting, Jobs, NotingPulls, Purging
+from dockyard.server.access import Entrance, build_accounts, build_entrance
+from dockyard.server.jobs import Background, Collecting, Jobs, NotingKeys, NotingPulls, Purging
 from dockyard.server.journal import JournalFile
 from dockyard.server.use_cases import build_services, open_state, open_storage
 from dockyard.telemetry import logger
@@ -86,10 +87,13 @@ class Registry:
 class Doors:
     """Makes the API of one worker anew whenever the rules change; what is behind it stays."""
 
-    def __init__(self, settings: Settings, services: Services, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, services: Services, clock: Clock, keys: KnownKeys | None
+    ) -> None:
         self._settings = settings
         self._services: Final = services
         self._clock: Final = clock
+        self._keys: Final = keys
         self._entrance: Entrance | None = None
 
     def are_new(self, access: AccessSettings) -> bool:
@@ -105,9 +109,19 @@ class Doors:
         settings = self._settings
         if access is not None:
             settings = settings.model_copy(update={"access": access})
-        entrance = build_entrance(settings, self._clock, self._entrance)
+        entrance = build_entrance(settings, self._clock, self._entrance, self._keys)
         self._settings, self._entrance = settings, entrance
-        return RegistryApp(replace(self._services, gate=entrance.gate, issuer=entrance.issuer))
+        accounts = build_accounts(settings)
+        if self._keys is not None:
+            self._keys.stand_for(accounts)
+        return RegistryApp(
+            replace(
+                self._services,
+                gate=entrance.gate,
+                issuer=entrance.issuer,
+                keys=self._services.keys.of(accounts),
+            )
+        )
 
 
 def build_app(
@@ -120,15 +134,20 @@ def build_app(
     services = build_services(settings, storage, clock, state)
     if journal is not None:
         services = replace(services, audit=Audit(journal, clock, pulls=settings.audit.pulls))
+    keys = None
+    if settings.access is not None or settings.auth.htpasswd is not None:
+        keys = KnownKeys(state, build_accounts(settings), clock)
     maintenance = settings.storage.maintenance
     jobs: list[Background] = []
     if not maintenance.readonly.enabled:
         jobs.append(NotingPulls(services.pulls))
+        if keys is not None:
+            jobs.append(NotingKeys(keys))
         if maintenance.uploadpurging.enabled:
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
             jobs.append(Collecting(settings, storage, state, clock))
-    return Registry(Doors(settings, services, clock), Jobs(jobs, state), offered, journal)
+    return Registry(Doors(settings, services, clock, keys), Jobs(jobs, state), offered, journal)
 
 
 def open_journal(settings: AuditSettings, *, owned: bool = True) -> JournalFile | None:

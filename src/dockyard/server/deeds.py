@@ -20,7 +20,7 @@ class Deed:
         action: as the audit log calls it.
         repository: to which repository.
         reference: to which tag.
-        item: with which item of the trash.
+        item: with which item of the trash, which key, or which user.
     """
 
     action: str

@@ -1,4 +1,4 @@
-"""What a worker does beside serving: purging uploads, collecting, noting pulls."""
+"""What a worker does beside serving: purging uploads, collecting, noting pulls and keys."""
 
 import asyncio
 import secrets
@@ -13,6 +13,7 @@ from dockyard.clock import Clock
 from dockyard.config.settings import Settings
 from dockyard.config.storage import UploadPurgingSettings, parse_window
 from dockyard.core.collector import Collected
+from dockyard.core.known_keys import KnownKeys
 from dockyard.core.pace import Pace
 from dockyard.core.pulls import KEPT, Pulls
 from dockyard.core.purge import Purge
@@ -33,6 +34,9 @@ often, if the job is to be done more often."""
 
 PULLS_WRITTEN: Final = timedelta(seconds=10)
 """How often a worker writes down what was pulled: what a kill forgets is that much."""
+
+KEYS_WRITTEN: Final = timedelta(seconds=10)
+"""How often a worker writes down which API keys were used; likewise."""
 
 SHARE: Final = 0.25
 """Share of one core that a collection takes of the worker that does it: the others serve at full
@@ -117,6 +121,22 @@ class NotingPulls:
                 await self._pulls.write()
         finally:
             await self._pulls.write()
+
+
+class NotingKeys:
+    """Writes down which API keys were used."""
+
+    def __init__(self, keys: KnownKeys) -> None:
+        self._keys: Final = keys
+
+    async def run(self) -> None:
+        """Write it down every now and then until cancelled, and then once more."""
+        try:
+            while True:
+                await asyncio.sleep(KEYS_WRITTEN.total_seconds())
+                await self._keys.write()
+        finally:
+            await self._keys.write()
 
 
 class Collecting:

@@ -1,12 +1,15 @@
 """What is done on a storage from the command line, beside a server or without one."""
 
+from pathlib import Path, PurePath
 from uuid import uuid4
 
 from dockyard.clock import utc_now
 from dockyard.config import FilesystemSettings, Settings
 from dockyard.core.collector import Collected, CollectionObserver
+from dockyard.core.keys import Keys
 from dockyard.errors import StorageBusyError, StorageError
 from dockyard.http.services import Services
+from dockyard.server.access import build_accounts
 from dockyard.server.collecting import Wish, collect_on
 from dockyard.server.release import release
 from dockyard.server.use_cases import build_services, open_state, open_storage
@@ -53,6 +56,42 @@ async def open_services(settings: Settings) -> Services:
     storage = prepare(settings)
     await require_tree(settings, storage)
     return build_services(settings, storage, utc_now)
+
+
+def open_keys(settings: Settings) -> Keys:
+    """Return the API keys of the registry that `settings` describe.
+
+    Raises:
+        StorageError: there is no such registry on this machine.
+    """
+    configure(settings.log, constants={"instance.id": str(uuid4()), "version": release()})
+    root = _state_path(settings).parents[len(PurePath(layout.state_database()).parts) - 1]
+    if not root.is_dir():
+        raise StorageError(
+            f"there is no directory {root} (storage.filesystem.rootdirectory): start the registry "
+            "first, or say --config"
+        )
+    return Keys(open_state(settings), build_accounts(settings), utc_now)
+
+
+def missing_state(settings: Settings) -> str:
+    """Return where the state database is to be, if it is not there; else nothing.
+
+    Raises:
+        StorageError: it is not in a file.
+    """
+    path = _state_path(settings)
+    return "" if path.exists() else str(path)
+
+
+def _state_path(settings: Settings) -> Path:
+    driver = settings.storage.driver
+    if not isinstance(driver, FilesystemSettings):
+        raise StorageError(
+            "with storage.inmemory keys are in the memory of the server: make them by HTTP, below "
+            "v2/_dockyard/keys"
+        )
+    return Path(driver.rootdirectory) / layout.state_database()
 
 
 async def require_tree(settings: Settings, storage: Storage) -> None:

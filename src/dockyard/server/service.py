@@ -102,9 +102,8 @@ def serve(
     drain_seconds = settings.http.draintimeout.total_seconds()
 
     def work(start: Start) -> None:
-        build = partial(composition.main, start.number)
         main = Door(
-            build=build,
+            build=partial(composition.main, start.number),
             sockets=_sockets(places.main),
             limits=share,
             certificates=certificates,
@@ -113,10 +112,8 @@ def serve(
         )
         doors = [main]
         if start.number == 0:
-            debug = Door(
-                build=composition.debug, sockets=_sockets(places.debug), limits=DEBUG_LIMITS
-            )
-            doors.append(debug)
+            debug = _sockets(places.debug)
+            doors.append(Door(build=composition.debug, sockets=debug, limits=DEBUG_LIMITS))
         run_worker(doors, drain_seconds, start.lifeline, partial(_begin, start, places, announce))
 
     share_memory()

@@ -11,6 +11,7 @@ from dockyard.config.settings import Settings
 from dockyard.config.storage import FilesystemSettings, InMemorySettings
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
+from dockyard.core.keys import Keys
 from dockyard.core.leases import Leases
 from dockyard.core.manifests import Manifests
 from dockyard.core.policy import Children, Policy
@@ -21,6 +22,7 @@ from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
 from dockyard.http.services import ApiSettings, Services
+from dockyard.server.access import build_accounts
 from dockyard.state.database import Database
 from dockyard.state.interface import State
 from dockyard.storage import layout
@@ -68,6 +70,7 @@ def build_services(
 ) -> Services:
     """Return the use cases on `storage`, set up as `settings` say."""
     keep = settings.storage.maintenance.trash.retention
+    state = state or open_state(settings)
     foundation = Foundation(storage, Leases(storage), Trash(storage, keep, clock))
     manifests = build_manifests(settings, foundation)
     blobs, tags = build_blobs(foundation), build_tags(foundation)
@@ -80,7 +83,8 @@ def build_services(
         referrers=Referrers(storage, manifests),
         catalog=Catalog(storage),
         removals=Removals(storage, manifests, tags, foundation.trash),
-        pulls=Pulls(state or open_state(settings), clock),
+        pulls=Pulls(state, clock),
+        keys=Keys(state, build_accounts(settings), clock),
     )
 
 

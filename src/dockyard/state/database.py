@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,7 +19,8 @@ import structlog
 
 from dockyard.errors import DigestInvalidError, StateError
 from dockyard.oci.digest import Digest
-from dockyard.state.interface import Job
+from dockyard.state import records
+from dockyard.state.interface import Job, KeyRecord
 from dockyard.threads import in_thread
 
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 BUSY_SECONDS: Final = 5
 """How long a statement waits for other processes: each holds the database for milliseconds."""
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest form of the database; `dockyard.state.migrations` has the steps to it."""
 
 _SUFFIXES: Final = ("", "-wal", "-shm")
@@ -105,6 +106,27 @@ class Database:
             return None
         started, ended, outcome = row
         return Job(name, _moment(started), None if ended is None else _moment(ended), outcome)
+
+    async def add_key(self, key: KeyRecord, most: int) -> bool:
+        """See `State.add_key`."""
+        return await self._run(lambda connection: records.add(connection, key, most))
+
+    async def remove_key(self, name: str) -> bool:
+        """See `State.remove_key`."""
+        return await self._run(lambda connection: records.remove(connection, name))
+
+    async def keys(self) -> Sequence[KeyRecord]:
+        """See `State.keys`."""
+        return await self._run(records.read)
+
+    async def keys_since(self, version: str) -> tuple[str, Sequence[KeyRecord] | None]:
+        """See `State.keys_since`."""
+        return await self._run(lambda connection: records.read_since(connection, version))
+
+    async def note_keys_used(self, used: Mapping[str, datetime]) -> None:
+        """See `State.note_keys_used`."""
+        if used:
+            await self._run(lambda connection: records.note_used(connection, used))
 
     async def close(self) -> None:
         """See `State.close`."""

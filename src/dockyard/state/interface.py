@@ -1,6 +1,6 @@
 """What the state database holds. Losing it loses no image; who asks it must go on without it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
@@ -23,6 +23,33 @@ class Job:
     started: datetime
     ended: datetime | None
     outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """An API key.
+
+    Attributes:
+        identifier: tells it from every other that there is or was.
+        name: what people call it; no two have one name.
+        owner: who it stands for, as they log in.
+        secret: the hash of its secret.
+        actions: what it is good for, in the words of the rules.
+        repositories: the patterns of the repositories that it is good for.
+        created: when it was made.
+        expires: from when on it is no longer good; `None` if that never comes.
+        used: about when it was used last; `None` if it never was.
+    """
+
+    identifier: str
+    name: str
+    owner: str
+    secret: str
+    actions: Sequence[str]
+    repositories: Sequence[str]
+    created: datetime
+    expires: datetime | None = None
+    used: datetime | None = None
 
 
 class State(Protocol):
@@ -49,6 +76,29 @@ class State(Protocol):
 
     async def job(self, name: str) -> Job | None:
         """Return when a job ran last, or `None` if that is not known."""
+        ...
+
+    async def add_key(self, key: KeyRecord, most: int) -> bool:
+        """Add an API key, unless there is one of its name, or there are `most`; return whether."""
+        ...
+
+    async def remove_key(self, name: str) -> bool:
+        """Remove the API key called `name`; return whether there was one."""
+        ...
+
+    async def keys(self) -> Sequence[KeyRecord]:
+        """Return all API keys by name."""
+        ...
+
+    async def keys_since(self, version: str) -> tuple[str, Sequence[KeyRecord] | None]:
+        """Return the version of the API keys, and all of them if `version` is another.
+
+        The version of no keys, where there never were any, is empty.
+        """
+        ...
+
+    async def note_keys_used(self, used: Mapping[str, datetime]) -> None:
+        """Note when API keys were used, by identifier. That is no new version."""
         ...
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from dockyard.errors import StateError
 from dockyard.oci.digest import Digest
 from dockyard.state.database import Database
-from dockyard.state.interface import Job
+from dockyard.state.interface import Job, KeyRecord
 from tests.inprocess import recorded_log
 from tests.unit.core.trees import NOW
 
@@ -22,6 +23,19 @@ from tests.unit.core.trees import NOW
 ONE, TWO, THREE = (Digest.of(text) for text in (b"one", b"two", b"three"))
 TODAY = NOW.date()
 DAY = timedelta(days=1)
+KEY = KeyRecord(
+    identifier="1a",
+    name="deploy",
+    owner="robot$ci",
+    secret="00ff",
+    actions=("pull", "push"),
+    repositories=("team/**", "é"),
+    created=NOW,
+    expires=NOW + DAY,
+)
+FULL = 2
+"""Source: https://www.sqlite.org/pragma.html#pragma_synchronous."""
+
 FILES = ("state.db", "state.db-wal", "state.db-shm")
 
 
@@ -89,6 +103,51 @@ class TestJobs:
         assert await state.job("check") == other
 
 
+class TestKeys:
+    async def test_a_key_is_as_it_was_made(self, state: Database) -> None:
+        assert await state.keys() == []
+        other = replace(KEY, identifier="2b", name="a", secret="11", expires=None)
+        for key in (KEY, other):
+            assert await state.add_key(key, most=2)
+        assert await state.keys() == [other, KEY]
+
+    async def test_a_name_and_room_are_given_once(self, state: Database) -> None:
+        assert await state.add_key(KEY, most=2)
+        assert not await state.add_key(replace(KEY, identifier="2b"), most=2)
+        assert await state.add_key(replace(KEY, identifier="2b", name="b"), most=2)
+        assert not await state.add_key(replace(KEY, identifier="3c", name="c"), most=2)
+        assert len(await state.keys()) == 2
+
+    async def test_a_key_is_removed_once(self, state: Database) -> None:
+        await state.add_key(KEY, most=2)
+        assert await state.remove_key("deploy")
+        assert not await state.remove_key("deploy")
+        assert await state.keys() == []
+
+    async def test_each_change_is_a_version_and_use_is_none(self, state: Database) -> None:
+        assert await state.keys_since("") == ("", None)
+        await state.add_key(KEY, most=2)
+        version, keys = await state.keys_since("")
+        assert keys == [KEY]
+        assert await state.keys_since(version) == (version, None)
+        await state.note_keys_used({"1a": NOW + DAY, "other": NOW})
+        await state.note_keys_used({"1a": NOW})
+        await state.note_keys_used({})
+        assert await state.keys_since(version) == (version, None)
+        assert await state.keys() == [replace(KEY, used=NOW + DAY)]
+        await state.remove_key("deploy")
+        assert (await state.keys_since(version))[1] == []
+
+    async def test_a_database_begun_anew_is_another_version(self, path: Path) -> None:
+        state = Database(path)
+        await state.add_key(KEY, most=2)
+        version, _ = await state.keys_since("")
+        shutil.rmtree(path.parent)
+        assert await state.keys_since(version) == ("", [])
+        await state.add_key(KEY, most=2)
+        assert (await state.keys_since(version))[1] == [KEY]
+
+
 class TestFile:
     async def test_it_is_made_when_it_is_first_needed(self, path: Path) -> None:
         state = Database(path)
@@ -102,6 +161,17 @@ class TestFile:
         with sqlite3.connect(path) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         connection.close()
+        await state.close()
+
+    async def test_what_is_committed_is_synced(self, path: Path) -> None:
+        state = Database(path)
+        await state.note_pulls({("a", ONE)}, TODAY)
+        assert (
+            await state._run(  # noqa: SLF001 -- a power failure is not to be had here
+                lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar()
+            )
+            == FULL
+        )
         await state.close()
 
     async def test_what_was_noted_is_there_after_closing(self, path: Path) -> None:

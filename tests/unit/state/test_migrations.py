@@ -79,6 +79,16 @@ def test_again_is_nothing(engine: Engine) -> None:
         assert connection.exec_driver_sql("SELECT count(*) FROM pulls").scalar() == 1
 
 
+def test_what_an_older_form_holds_stays(engine: Engine) -> None:
+    migrate(engine, "0001")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO pulls VALUES ('a', 'sha256:00', 1)")
+    migrate(engine, HEAD)
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM pulls").all() == [("a", "sha256:00", 1)]
+        assert connection.exec_driver_sql("SELECT * FROM keys").all() == []
+
+
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.revision)
 def test_each_step_can_be_gone_back(engine: Engine, step: Any) -> None:  # noqa: ANN401 -- a module
     migrate(engine, step.revision)
