@@ -152,7 +152,7 @@ def test_a_key_ends_with_the_robot_it_stands_for(tmp_path: Path) -> None:
     with live_registry(
         tmp_path, auth=auth(tmp_path), access={"robots": {"ci": {}}, "rules": rules}, http=WORKERS
     ) as live:
-        command = [PROGRAM, "key", "create", "build", "--owner", "robot$ci"]
+        command: list[str] = [str(PROGRAM), "key", "create", "build", "--owner", "robot$ci"]
         command += ["--config", str(tmp_path / "config.yml")]
         secret = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         robot = "Basic " + base64.b64encode(f"robot$ci:{secret}".encode()).decode()
