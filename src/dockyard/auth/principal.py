@@ -11,6 +11,10 @@ ROBOT_PREFIX: Final = "robot$"
 """What the name of a robot account begins with where it logs in: no person is called so."""
 
 
+WORKLOAD_LOGIN: Final = "oidc"
+"""The name with which a workload logs in; its token is the password."""
+
+
 class Kind(Enum):
     """What sort of somebody a principal is."""
 

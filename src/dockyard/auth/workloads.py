@@ -25,9 +25,6 @@ from dockyard.auth.tokens import (
 from dockyard.clock import Clock
 
 
-LOGIN: Final = "oidc"
-"""The name with which a workload logs in; its token is the password."""
-
 ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),

@@ -4,25 +4,20 @@ A gate looks at a request before its handler does. It puts who asks into the req
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from typing_extensions import override
 
 from dockyard.auth.actions import Access, Action, covers, needed
 from dockyard.auth.asker import Granted, Ruled, Unbounded
-from dockyard.auth.certificates import Certificates
 from dockyard.auth.errors import (
     DeniedError,
     LoginRefusedError,
     TokenRefusedError,
     UnauthenticatedError,
 )
-from dockyard.auth.issuer import Issuer
-from dockyard.auth.logins import Logins
 from dockyard.auth.policy import OPEN, Policy
-from dockyard.auth.principal import ANONYMOUS, Principal, user
-from dockyard.auth.verifier import Verifier
-from dockyard.auth.workloads import LOGIN
+from dockyard.auth.principal import ANONYMOUS, WORKLOAD_LOGIN, Principal, user
 from dockyard.http.messages import Request
 from dockyard.oci.reference import is_name
 from dockyard.protocol.challenge import (
@@ -33,6 +28,13 @@ from dockyard.protocol.challenge import (
     render_basic,
     render_bearer,
 )
+
+
+if TYPE_CHECKING:  # they need what only some configurations need
+    from dockyard.auth.certificates import Certificates
+    from dockyard.auth.issuer import Issuer
+    from dockyard.auth.logins import Logins
+    from dockyard.auth.verifier import Verifier
 
 
 INVALID: Final = "invalid_token"
@@ -106,7 +108,7 @@ class SillyGate:
 class HtpasswdGate:
     """Lets users in, who may everything then; with an API key, what that is good for."""
 
-    def __init__(self, realm: str, logins: Logins) -> None:
+    def __init__(self, realm: str, logins: "Logins") -> None:
         self._challenge: Final = render_basic(realm)
         self._logins: Final = logins
 
@@ -134,7 +136,7 @@ class HtpasswdGate:
 class TokenGate:
     """Lets bearers of tokens in that somebody else issued: the token says what they may."""
 
-    def __init__(self, realm: Realm, service: str, verifier: Verifier) -> None:
+    def __init__(self, realm: Realm, service: str, verifier: "Verifier") -> None:
         self._realm: Final = realm
         self._service: Final = service
         self._verifier: Final = verifier
@@ -178,10 +180,10 @@ class RulesGate:
     def __init__(
         self,
         policy: Policy,
-        logins: Logins | None,
-        issuer: Issuer | None,
+        logins: "Logins | None",
+        issuer: "Issuer | None",
         realm: Realm,
-        certificates: Certificates | None = None,
+        certificates: "Certificates | None" = None,
     ) -> None:
         self._policy: Final = policy
         self._logins: Final = logins
@@ -235,7 +237,7 @@ class RulesGate:
         if workloads is None:
             return None
         if isinstance(credentials, Basic):
-            return credentials.password if credentials.login == LOGIN else None
+            return credentials.password if credentials.login == WORKLOAD_LOGIN else None
         return credentials.token if workloads.knows(credentials.token) else None
 
     async def _by_token(self, token: str) -> Principal:

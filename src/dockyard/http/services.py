@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dockyard.auth.issuer import Issuer
 from dockyard.core.blobs import Blobs
 from dockyard.core.catalog import Catalog
 from dockyard.core.keys import Keys
@@ -16,6 +16,10 @@ from dockyard.core.uploads import Uploads
 from dockyard.http.audit import Audit
 from dockyard.http.gates import Gate
 from dockyard.http.messages import Request
+
+
+if TYPE_CHECKING:  # it needs what only some configurations need
+    from dockyard.auth.issuer import Issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ class Services:
     pulls: Pulls
     keys: Keys
     gate: Gate | None = None
-    issuer: Issuer | None = None
+    issuer: "Issuer | None" = None
     audit: Audit | None = None
 
     def location(self, request: Request, path: str) -> bytes:

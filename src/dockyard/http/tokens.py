@@ -7,14 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from dockyard.auth.accounts import Account
 from dockyard.auth.errors import LoginRefusedError, TokenRefusedError, UnauthenticatedError
-from dockyard.auth.issuer import Issued, Issuer
-from dockyard.auth.principal import ANONYMOUS, Principal
-from dockyard.auth.workloads import LOGIN
+from dockyard.auth.principal import ANONYMOUS, WORKLOAD_LOGIN, Principal
 from dockyard.errors import InvalidError
 from dockyard.http.messages import QUERY_FIELDS, Headers, Request, Response
 from dockyard.http.services import Services
@@ -24,6 +22,10 @@ from dockyard.protocol.challenge import (
     parse_scopes,
     render_basic,
 )
+
+
+if TYPE_CHECKING:  # it needs what only some configurations need
+    from dockyard.auth.issuer import Issued, Issuer
 
 
 FORM_LIMIT: Final = 64 << 10
@@ -96,20 +98,20 @@ async def keys(services: Services, _request: Request) -> Response:
     return _json({"keys": list(_issuer(services).public_keys())})
 
 
-def _issuer(services: Services) -> Issuer:
+def _issuer(services: Services) -> "Issuer":
     assert services.issuer is not None  # these routes are there only with it
     return services.issuer
 
 
-def _check_service(issuer: Issuer, service: str | None) -> None:
+def _check_service(issuer: "Issuer", service: str | None) -> None:
     if service and service != issuer.service:
         raise InvalidError(f"tokens are for the service {issuer.service}, no other")
 
 
-async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -> Proof:
+async def _log_in(issuer: "Issuer", request: Request, login: str, password: str) -> Proof:
     workloads = issuer.logins.workloads
     try:
-        if workloads is not None and login == LOGIN:
+        if workloads is not None and login == WORKLOAD_LOGIN:
             workload = await workloads.identify(password)
             return Proof(workload.principal, evidence=workload.evidence)
         account = await issuer.logins.log_in(login, password, request.address)
@@ -118,7 +120,7 @@ async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -
     return Proof(account.principal, account)
 
 
-def _refused(issuer: Issuer) -> UnauthenticatedError:
+def _refused(issuer: "Issuer") -> UnauthenticatedError:
     return UnauthenticatedError(render_basic(issuer.service))
 
 
@@ -130,7 +132,7 @@ def _wanted(scopes: Sequence[str]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _described(issued: Issued) -> dict[str, object]:
+def _described(issued: "Issued") -> dict[str, object]:
     moment = datetime.fromtimestamp(issued.issued_at, UTC)
     return {
         "access_token": issued.token,

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.config import Config
 
@@ -15,7 +15,10 @@ from dockyard.server.clear import HTTP2, ClearConnection
 from dockyard.server.connection import Connection, WorkerState
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import BACKLOG
-from dockyard.server.secured import TLSLayer
+
+
+if TYPE_CHECKING:
+    from dockyard.server.secured import TLSLayer
 
 
 DRAIN_SWEEP_SECONDS: Final = 0.05
@@ -87,7 +90,9 @@ class Acceptor:
             return ClearConnection(self._config, self._state, self._http2)
         return Connection(self._config, self._state, {})
 
-    def _connect_securely(self) -> TLSLayer:
+    def _connect_securely(self) -> "TLSLayer":
+        from dockyard.server.secured import TLSLayer  # noqa: PLC0415 -- only TLS needs it
+
         assert self._certificates is not None
         return TLSLayer(self._config, self._state, self._certificates, self._http2)
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from dockyard.auth.accounts import Accounts, AllAccounts, PlainUsers, Robots, Users, groups_of
+from dockyard.auth.accounts import AllAccounts, PlainUsers, groups_of
 from dockyard.auth.apikeys import ApiKeys
 from dockyard.auth.certificates import SEPARATORS, Certificates
 from dockyard.auth.htpasswd import HtpasswdFile, provision
@@ -36,6 +36,7 @@ from dockyard.http.gates import (
     SillyGate,
     TokenGate,
 )
+from dockyard.server.accounts import build_accounts
 from dockyard.storage import layout
 
 
@@ -96,23 +97,6 @@ def build_entrance(
 def build_rules(access: AccessSettings) -> Policy:
     """Return the rules that `access` says."""
     return Policy([_rule(number, rule) for number, rule in enumerate(access.rules, 1)])
-
-
-def build_accounts(settings: Settings) -> Accounts | None:
-    """Return the accounts; `None` where nobody can log in here."""
-    access, htpasswd = settings.access, settings.auth.htpasswd
-    if access is None:
-        return None if htpasswd is None else PlainUsers(HtpasswdFile(Path(htpasswd.path)))
-    places: list[Accounts] = []
-    if htpasswd is not None:
-        places.append(Users(HtpasswdFile(Path(htpasswd.path)), groups_of(access.groups)))
-    if access.robots:
-        hashes = {
-            name: "" if robot.hash is None else robot.hash.get_secret_value()
-            for name, robot in access.robots.items()
-        }
-        places.append(Robots(hashes))
-    return AllAccounts(places) if places else None
 
 
 def build_certificates(access: AccessSettings, clock: Clock) -> Certificates | None:

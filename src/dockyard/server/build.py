@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dockyard.clock import Clock, utc_now
 from dockyard.config.access import AccessSettings
@@ -17,12 +17,16 @@ from dockyard.http.app import RegistryApp
 from dockyard.http.audit import Audit
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.services import Services
-from dockyard.server.access import Entrance, build_accounts, build_entrance
+from dockyard.server.accounts import build_accounts
 from dockyard.server.jobs import Background, Collecting, Jobs, NotingKeys, NotingPulls, Purging
 from dockyard.server.journal import JournalFile
 from dockyard.server.use_cases import build_services, open_state, open_storage
 from dockyard.telemetry import logger
 from dockyard.threads import in_thread
+
+
+if TYPE_CHECKING:
+    from dockyard.server.access import Entrance
 
 
 THREADS: Final = 32
@@ -109,6 +113,10 @@ class Doors:
         settings = self._settings
         if access is not None:
             settings = settings.model_copy(update={"access": access})
+        if not is_guarded(settings):
+            return RegistryApp(self._services)
+        from dockyard.server.access import build_entrance  # noqa: PLC0415 -- see `is_guarded`
+
         entrance = build_entrance(settings, self._clock, self._entrance, self._keys)
         self._settings, self._entrance = settings, entrance
         accounts = build_accounts(settings)
@@ -122,6 +130,16 @@ class Doors:
                 keys=self._services.keys.of(accounts),
             )
         )
+
+
+def is_guarded(settings: Settings) -> bool:
+    """Return whether anybody is asked who they are.
+
+    What is needed for that is not imported otherwise: the registry starts sooner without.
+    """
+    auth = settings.auth
+    kinds = (settings.access, auth.silly, auth.htpasswd, auth.token)
+    return any(each is not None for each in kinds)
 
 
 def build_app(

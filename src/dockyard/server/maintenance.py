@@ -9,7 +9,7 @@ from dockyard.core.collector import Collected, CollectionObserver
 from dockyard.core.keys import Keys
 from dockyard.errors import StorageBusyError, StorageError
 from dockyard.http.services import Services
-from dockyard.server.access import build_accounts
+from dockyard.server.accounts import build_accounts
 from dockyard.server.collecting import Wish, collect_on
 from dockyard.server.release import release
 from dockyard.server.use_cases import build_services, open_state, open_storage

@@ -16,7 +16,6 @@ from dockyard.config import ConfigurationError, Loaded, Settings
 from dockyard.config.access import AccessSettings
 from dockyard.config.changes import changed
 from dockyard.errors import RegistryError
-from dockyard.server.access import build_entrance
 from dockyard.server.certificates import identity_of
 from dockyard.telemetry import logger
 
@@ -99,6 +98,8 @@ class Rules:
                 return False
             if found == self.settings:
                 return False
+            from dockyard.server.access import build_entrance  # noqa: PLC0415 -- see `is_guarded`
+
             build_entrance(found, utc_now)  # what a worker could not do is known here
         except (ConfigurationError, RegistryError) as error:
             reason = str(error).replace("\n", "; ")

@@ -22,12 +22,11 @@ from dockyard.config import (
 from dockyard.errors import RegistryError
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.http.request_log import Application, RequestLog
-from dockyard.server.build import build_app, open_journal
+from dockyard.server.build import build_app, is_guarded, open_journal
 from dockyard.server.certificates import Certificates, ConfiguredCertificate
 from dockyard.server.clear import HTTP2
 from dockyard.server.debug import Debug
 from dockyard.server.health import Checks, HealthGate, Verdict, checks_of
-from dockyard.server.issued import IssuedCertificates
 from dockyard.server.journal import JournalError
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import Listener, ListenError, listen_tcp, open_listeners
@@ -88,7 +87,7 @@ def serve(
     try:
         count = count_workers(settings)
         prepare_storage(settings)
-        prepare_audit(settings)
+        prepare_access(settings)
         certificates = make_certificates(settings)
         http2 = make_http2(settings)
         places = _open_places(settings, environment)
@@ -226,6 +225,19 @@ def count_workers(settings: Settings) -> int:
     return asked or min(MOST_DEFAULT_WORKERS, len(os.sched_getaffinity(0)))
 
 
+def prepare_access(settings: Settings) -> None:
+    """Make sure that the audit log can be written; load what tells who may come in, if anything.
+
+    Loaded now, it is memory that the workers share.
+
+    Raises:
+        StartError: the log can't be written.
+    """
+    prepare_audit(settings)
+    if is_guarded(settings):
+        import dockyard.server.access  # noqa: F401, PLC0415 -- see above
+
+
 def prepare_audit(settings: Settings) -> None:
     """Make sure that the audit log can be written, if there is to be one.
 
@@ -247,9 +259,17 @@ def make_certificates(settings: Settings) -> Certificates | None:
         TLSError: they can't be used.
     """
     tls, http2 = settings.http.tls, not settings.http.http2.disabled
+    if not tls.enabled and not tls.letsencrypt.cachefile:
+        return None
+    # Now, so that the workers that are forked share the memory of what it needs; and not without
+    # TLS, which starts sooner for it.
+    import dockyard.server.secured  # noqa: F401, PLC0415 -- see above
+
     if tls.letsencrypt.cachefile:
+        from dockyard.server.issued import IssuedCertificates  # noqa: PLC0415 -- see above
+
         return IssuedCertificates(tls, http2=http2)
-    return ConfiguredCertificate(tls, http2=http2) if tls.enabled else None
+    return ConfiguredCertificate(tls, http2=http2)
 
 
 def make_http2(settings: Settings) -> HTTP2 | None:

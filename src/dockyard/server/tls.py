@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple, Self
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from dockyard.config.http import TLSSettings
+
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 
 class TLSError(Exception):
@@ -196,12 +196,14 @@ def _suites(names: tuple[str, ...]) -> tuple[str, list[str]]:
     return ":".join(known), warnings
 
 
-def check_pair(certificate: Path, key: Path) -> x509.Certificate:
+def check_pair(certificate: Path, key: Path) -> "x509.Certificate":
     """Return the server's certificate, which comes first in `certificate`, if `key` is its key.
 
     Raises:
         TLSError: a file can't be read, is not what it should be, or they don't match.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 -- only TLS needs it
+
     where = "http.tls.certificate"
     leaf = _certificates_in(certificate, where)[0]
     try:
@@ -216,14 +218,21 @@ def check_pair(certificate: Path, key: Path) -> x509.Certificate:
     return leaf
 
 
-def _certificates_in(path: Path, where: str) -> list[x509.Certificate]:
+def _certificates_in(path: Path, where: str) -> "list[x509.Certificate]":
+    from cryptography import x509  # noqa: PLC0415 -- only TLS needs it
+
     try:
         return x509.load_pem_x509_certificates(_read(path, where))
     except (ValueError, x509.InvalidVersion) as error:
         raise TLSError(f"{where}: there is no certificate in PEM form in {path}") from error
 
 
-def _key_in(path: Path) -> PrivateKeyTypes:
+def _key_in(path: Path) -> "PrivateKeyTypes":
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 -- only TLS needs it
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 -- likewise
+        load_pem_private_key,
+    )
+
     where = "http.tls.key"
     found = _PRIVATE_KEY.search(_read(path, where))
     if found is None:
@@ -257,6 +266,6 @@ def reason_of(error: Exception) -> str:
     return str(error)
 
 
-def is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+def is_valid(certificate: "x509.Certificate", now: datetime) -> bool:
     """Return whether `certificate` has begun and not ended."""
     return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc

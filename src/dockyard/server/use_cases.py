@@ -22,7 +22,7 @@ from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
 from dockyard.http.services import ApiSettings, Services
-from dockyard.server.access import build_accounts
+from dockyard.server.accounts import build_accounts
 from dockyard.state.database import Database
 from dockyard.state.interface import State
 from dockyard.storage import layout

@@ -11,7 +11,8 @@ from dockyard.auth.policy import OPEN
 from dockyard.auth.principal import ANONYMOUS, ROBOT_PREFIX, Principal
 from dockyard.auth.verdict import Verdict, judge
 from dockyard.config.settings import Settings
-from dockyard.server.access import build_accounts, build_rules
+from dockyard.server.access import build_rules
+from dockyard.server.accounts import build_accounts
 from dockyard.server.maintenance import missing_state, open_keys
 
 
