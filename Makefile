@@ -28,12 +28,12 @@ serve: $(VENV)/.serve  ## Set up, then serve on port $(PORT) with the data in $(
 
 test: $(VENV)/.dev  ## Set up, then run every test that takes seconds, real clients included.
 	scripts/install-parts
-	$(BIN)/coverage run -m pytest -m "not slow"
+	scripts/run-tests -m "not slow"
 	$(COVERAGE_REPORT)
 
 test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
 	scripts/install-parts --all
-	$(BIN)/coverage run -m pytest --junitxml results/tests.xml
+	scripts/run-tests
 	$(COVERAGE_REPORT)
 	$(BIN)/python scripts/client_report.py results/tests.xml > docs/reference/clients.md
 
