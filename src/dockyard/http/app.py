@@ -97,22 +97,27 @@ class RegistryApp:
         self, route: Route, request: Request, facts: RequestFacts, gate: Gate | None
     ) -> Response:
         """Answer for a route, and tell the audit log what became of it, whatever it was."""
-        error: RegistryError | None = None
-        response = Response(HTTPStatus.INTERNAL_SERVER_ERROR)
-        try:
-            if gate is not None:
-                await self._admit(gate, request, route, facts)
-            response = await route.handler(self._services, request)
-        except RegistryError as failure:
-            error, response = failure, _failed(failure, facts)
-        except ClientGoneError:
-            response = Response(CLIENT_CLOSED)
-            raise
-        finally:
+
+        def tell(response: Response, error: RegistryError | None = None) -> Response:
             if self._services.audit is not None:
                 outcome = Outcome(route.endpoint, route.needs, request, response, facts.id, error)
                 self._services.audit.note(outcome)
-        return response
+            return response
+
+        try:
+            if gate is not None:
+                await self._admit(gate, request, route, facts)
+            return tell(await route.handler(self._services, request))
+        except RegistryError as error:
+            # No name may keep it here: with it would stay what its frames hold, such as a manifest
+            # of millions of numbers, until the cycle is found.
+            return tell(_failed(error, facts), error)
+        except ClientGoneError:
+            tell(Response(CLIENT_CLOSED))
+            raise
+        except Exception:
+            tell(Response(HTTPStatus.INTERNAL_SERVER_ERROR))
+            raise
 
     async def _admit(self, gate: Gate, request: Request, route: Route, facts: RequestFacts) -> None:
         """Let a request in that may do what its route does: the one place where that is checked."""
