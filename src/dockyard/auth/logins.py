@@ -82,6 +82,7 @@ class Logins:
         self._clock: Final = clock
         self._key: Final = secrets.token_bytes(32)
         self._right: Final[OrderedDict[bytes, float]] = OrderedDict()
+        self._checked: Final[dict[bytes, asyncio.Future[bool]]] = {}
         self.guard: Final = guard or Guard(clock)
         self.workloads: Final = workloads
         self._throttle: Final = self.guard.throttle
@@ -125,7 +126,7 @@ class Logins:
             return account
         self._require_turn(login, address)
         hashed = None if account is None else account.hashed
-        if not await self._matches(password, hashed, address) or account is None:
+        if not await self._matches(mark, password, hashed, address) or account is None:
             self._throttle.failed(address, login)
             raise LoginRefusedError(login)
         self._throttle.succeeded(address, login)
@@ -145,16 +146,22 @@ class Logins:
         if delay > 0:
             raise TooManyLoginsError(delay)
 
-    async def _matches(self, password: str, hashed: str | None, address: str) -> bool:
+    async def _matches(self, mark: bytes, password: str, hashed: str | None, address: str) -> bool:
+        """Return whether a password is right. Of many at once that are the same one is hashed."""
+        same = self._checked.get(mark)
+        if same is not None:
+            return await asyncio.shield(same)
         if self._waiting[address] >= QUEUE_OF_ADDRESS or self._waiting.total() >= QUEUE:
             raise TooManyLoginsError(BUSY_SECONDS)
         work = asyncio.get_running_loop().run_in_executor(self._thread, matches, password, hashed)
         self._waiting[address] += 1
+        self._checked[mark] = work
         # Counted until the thread is done with it, even if who asked is gone.
-        work.add_done_callback(lambda _: self._leave(address))
+        work.add_done_callback(lambda _: self._leave(mark, address))
         return await asyncio.shield(work)
 
-    def _leave(self, address: str) -> None:
+    def _leave(self, mark: bytes, address: str) -> None:
+        self._checked.pop(mark, None)
         self._waiting[address] -= 1
         if not self._waiting[address]:
             del self._waiting[address]

@@ -80,6 +80,16 @@ async def test_one_address_can_not_fill_the_queue() -> None:
     assert good.name == "alice"
 
 
+async def test_many_at_once_with_the_same_password_are_one_to_hash() -> None:
+    logins = Logins(Table())
+    many = [logins.check("alice", "secret", "proxy") for _ in range(QUEUE_OF_ADDRESS * 20)]
+    assert {each.name for each in await asyncio.gather(*many)} == {"alice"}
+    many = [logins.check("alice", "wrong", "guesser") for _ in range(QUEUE_OF_ADDRESS * 2)]
+    results = await asyncio.gather(*many, return_exceptions=True)
+    assert {type(each) for each in results} == {LoginRefusedError}
+    assert (await logins.check("alice", "secret", "proxy")).name == "alice"
+
+
 def test_the_delay_doubles_to_a_minute_and_is_forgotten() -> None:
     hands = Hands()
     throttle = Throttle(hands)
