@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,14 +59,21 @@ class Run:
         options: what the command line says.
         folder: where everything is.
         found: the contestants.
+        facts: what the figures depend on.
         results: by row and contestant, what each round found; `None` where it is not offered.
+        trees: those that were made.
+        rounds: how many are done, or begun.
+        began: when.
     """
 
     options: argparse.Namespace
     folder: Path
     found: Mapping[str, Path]
+    facts: Mapping[str, str]
     results: dict[str, dict[str, list[Measurement | None]]] = field(default_factory=dict)
     trees: dict[str, Content] = field(default_factory=dict)
+    rounds: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     def tree(self, name: str) -> Content:
         """Return a tree, which is made when it is first asked for."""
@@ -126,13 +134,23 @@ class Run:
             shown = "  ".join(f"{name} {value:.6g}" for name, value in figures if value is not None)
         say(f"  {row.key:<20} {server.name:<22} {shown}")
 
-    def document(self, facts: Mapping[str, str], minutes: float) -> dict[str, Any]:
+    def round(self, chosen: Sequence[Row]) -> None:
+        """Go through the stages that have chosen rows, once; store what is known then."""
+        self.rounds += 1
+        say(f"round {self.rounds}")
+        for stage in dict.fromkeys(row.stage for row in chosen):
+            self.stage(stage, [row for row in chosen if row.stage == stage])
+        if path := self.options.json:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(self.document(), indent=1) + "\n")
+
+    def document(self) -> dict[str, Any]:
         """Return what is stored."""
         return {
-            "facts": facts,
-            "rounds": self.options.rounds,
+            "facts": self.facts,
+            "rounds": self.rounds,
             "seconds": self.options.seconds,
-            "minutes": round(minutes, 1),
+            "minutes": round((time.monotonic() - self.began) / 60, 1),
             "rows": {
                 key: {
                     name: [found and figures(found) for found in rounds]
@@ -234,27 +252,14 @@ def main() -> None:
     options.folder.mkdir(exist_ok=True)
     if shutil.disk_usage(options.folder).free < ROOM:
         raise SystemExit(f"{options.folder} has no room: {ROOM >> 30} GiB are needed")
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-") as folder:
-        run = Run(options, Path(folder), found)
-        known = facts(found, Path(folder))
-        began = time.monotonic()
-        measure_all(run, chosen)
-    document = run.document(known, (time.monotonic() - began) / 60)
-    print(console(document))
     whole = options.rows == "*" and not options.contestants and not options.quick
-    if path := options.json or (RESULTS if whole else None):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n")
-        say(f"results: {path}")
-
-
-def measure_all(run: Run, chosen: Sequence[Row]) -> None:
-    """Go round by round through the stages that have chosen rows."""
-    stages = list(dict.fromkeys(row.stage for row in chosen))
-    for number in range(run.options.rounds):
-        say(f"round {number + 1}")
-        for stage in stages:
-            run.stage(stage, [row for row in chosen if row.stage == stage])
+    options.json = options.json or (RESULTS if whole else None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-") as folder:
+        run = Run(options, Path(folder), found, facts(found, Path(folder)))
+        for _ in range(options.rounds):
+            run.round(chosen)
+    print(console(run.document()))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ MIXED_SIZE: Final = 64 << 10
 TEAM: Final = 100
 """Repositories that share the first part of their name."""
 
+LINKS: Final = 20
+"""Files that are the links of all tags: ext4 allows 65 000 names for each."""
+
 REFERRERS: Final = (1, 100, 5_000)
 ARTIFACT: Final = "application/vnd.example.sbom"
 
@@ -136,10 +139,16 @@ def main_tree(root: Path) -> Content:
 
 
 def lists_tree(root: Path, count: int) -> Content:
-    """Make `count` repositories in teams, and one more that has as many tags."""
+    """Make `count` repositories in teams, and one more that has as many tags.
+
+    The links of tags are the same files: a file of its own for each is what takes long to make.
+    """
     content = Content(root)
     one = content.image("bench/tags", "latest", [])["digest"]
     base = f"{content.base}/repositories"
+    links = [f"{root}/link-{number}" for number in range(LINKS)]
+    for link in links:
+        Path(link).write_text(one)
     for number in range(count):
         team, repository = divmod(number, TEAM)
         if not repository:
@@ -147,21 +156,20 @@ def lists_tree(root: Path, count: int) -> Content:
         place = f"{base}/team-{team:05}/app-{repository:02}"
         for folder in ("", "/_layers", "/_manifests", "/_manifests/tags"):
             os.mkdir(place + folder)  # noqa: PTH102 -- hot
-        _write_tag(place, "latest", one)
+        _write_tag(place, "latest", links[number * LINKS // (2 * count)])
     for number in range(count):
-        _write_tag(f"{base}/bench/tags", f"v{number:07}", one)
+        link = links[(count + number) * LINKS // (2 * count)]
+        _write_tag(f"{base}/bench/tags", f"v{number:07}", link)
     content.digests["middle_team"] = f"team-{count // TEAM // 2:05}/app-49"
     content.digests["middle_tag"] = f"v{count // 2:07}"
     return content
 
 
-def _write_tag(repository: str, tag: str, digest: str) -> None:
+def _write_tag(repository: str, tag: str, link: str) -> None:
     folder = f"{repository}/_manifests/tags/{tag}"
     os.mkdir(folder)  # noqa: PTH102 -- hot
     os.mkdir(f"{folder}/current")  # noqa: PTH102 -- hot
-    descriptor = os.open(f"{folder}/current/link", os.O_WRONLY | os.O_CREAT, 0o644)
-    os.write(descriptor, digest.encode())
-    os.close(descriptor)
+    os.link(link, f"{folder}/current/link")
 
 
 def referrers_tree(root: Path) -> Content:
