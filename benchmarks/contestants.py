@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import json
 import os
 import re
 import shutil
@@ -51,6 +52,7 @@ def programs() -> dict[str, Path]:
         OURS: shutil.which("registry", path=str(Path(sys.executable).parent)),
         V2: shutil.which("docker-registry"),
         V3: shutil.which("registry-v3", path=str(PARTS)),
+        ZOT: shutil.which("zot", path=str(PARTS)),
         NGINX: shutil.which("nginx", path=search_path()),
     }
     return {name: Path(program) for name, program in candidates.items() if program}
@@ -109,6 +111,17 @@ def registry_config(setup: Setup, port: int) -> str:
             **setup.sections,
         }
     )
+
+
+def zot_config(setup: Setup, port: int) -> str:
+    """Return zot's configuration: docker's types are taken, and what is written is synced."""
+    http: dict[str, Any] = {"address": "127.0.0.1", "port": str(port), "compat": ["docker2s2"]}
+    if setup.certificate:
+        key = setup.certificate.with_suffix(".key")
+        http["tls"] = {"cert": str(setup.certificate), "key": str(key)}
+    storage = {"rootDirectory": str(setup.data), "commit": True, "gc": False}
+    document = {"distSpecVersion": "1.1.1", "storage": storage, "http": http}
+    return json.dumps(document | {"log": {"level": "info"}})
 
 
 def nginx_config(setup: Setup, port: int, folder: Path) -> str:
@@ -190,13 +203,7 @@ class Server:
             SystemExit: it ended, or does not answer in time; the message shows where its log is.
         """
         self._folder.mkdir(parents=True)
-        config = self._folder / "config"
-        if self.name == NGINX:
-            config.write_text(nginx_config(self.setup, self.port, self._folder))
-            command = [str(self._program), "-p", str(self._folder), "-c", str(config)]
-        else:
-            config.write_text(registry_config(self.setup, self.port))
-            command = [str(self._program), "serve", str(config)]
+        command = self._command()
         began = time.perf_counter()
         with (self._folder / "log").open("wb") as log:
             environment = os.environ | {"OTEL_TRACES_EXPORTER": "none"}
@@ -207,6 +214,19 @@ class Server:
                 raise SystemExit(f"{self.name} does not serve:\n{log_end}")
             time.sleep(0.002)
         self.started = time.perf_counter() - began
+
+    def _command(self) -> list[str]:
+        """Write the configuration; return the command line."""
+        config = self._folder / ("config.json" if self.name == ZOT else "config.yml")
+        match self.name:
+            case "nginx":
+                config.write_text(nginx_config(self.setup, self.port, self._folder))
+                return [str(self._program), "-p", str(self._folder), "-c", str(config)]
+            case "zot":
+                config.write_text(zot_config(self.setup, self.port))
+            case _:
+                config.write_text(registry_config(self.setup, self.port))
+        return [str(self._program), "serve", str(config)]
 
     def _answers(self) -> bool:
         """Return whether ``GET /v2/`` is answered; by TLS and behind a gate, whether it listens."""

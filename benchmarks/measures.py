@@ -27,6 +27,10 @@ AT_WORK: Final = 120.0
 """Seconds that a load may take beyond the time it was given."""
 
 
+class LoadError(Exception):
+    """A load did not do its work; the message says which, and what it said."""
+
+
 class Unit(Enum):
     """What work is counted in."""
 
@@ -169,15 +173,18 @@ def run(command: Sequence[str], seconds: float) -> dict[str, Any]:
     """Run a load; return the JSON it prints.
 
     Raises:
-        SystemExit: it failed, or printed none.
+        LoadError: it failed, took too long, or printed none.
     """
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=seconds + AT_WORK
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=seconds + AT_WORK
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadError(f"{' '.join(command)}: not within {error.timeout:.0f} s") from error
     lines = [line.removeprefix("JSON") for line in done.stdout.splitlines()]
     found = [line for line in lines if line.startswith("{")]
     if not found:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        raise LoadError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads(found[-1])
     return result
 

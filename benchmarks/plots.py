@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from benchmarks.contestants import NGINX, OURS, REGISTRIES, ROOT, V2, V3
+from benchmarks.contestants import NGINX, OURS, ROOT, V2, V3, ZOT
 from benchmarks.report import Document, Results, shown
-from benchmarks.rows import Row, rows
+from benchmarks.rows import EVERYONE, Row, rows
 
 
 FOLDER: Final = ROOT / "docs/explanation"
@@ -17,7 +17,7 @@ PLOTS: Final = {
     "cpu": ("cpu", "CPU for the same work, as a multiple of distribution 3.1.1's (less is better)"),
     "latency": ("p99", "p99 latency, as a multiple of distribution 3.1.1's (less is better)"),
 }
-COLOURS: Final = {OURS: "#2a78b8", V2: "#b08030", V3: "#888888", NGINX: "#3a9a5a"}
+COLOURS: Final = {OURS: "#2a78b8", V2: "#b08030", V3: "#888888", ZOT: "#8a5ab0", NGINX: "#3a9a5a"}
 
 STYLE: Final = (
     "text { font: 12px sans-serif; fill: #777 } .small { font-size: 10px } "
@@ -57,7 +57,7 @@ def plot(results: Results, figure: str, title: str) -> str:
 def of(results: Results, row: Row, figure: str) -> Mapping[str, tuple[float, float]]:
     """Return each contestant's figure, and its ratio to distribution's."""
     base = results.median(row.key, V3, figure)
-    found = {name: results.median(row.key, name, figure) for name in (*REGISTRIES, NGINX)}
+    found = {name: results.median(row.key, name, figure) for name in EVERYONE}
     return {name: (value, value / base) for name, value in found.items() if value and base}
 
 
@@ -93,7 +93,7 @@ def head(title: str, height: int) -> Sequence[str]:
     """Return the beginning of a picture with its title and the meaning of the colours."""
     legend = []
     for number, (name, colour) in enumerate(COLOURS.items()):
-        x = 20 + 210 * number
+        x = 20 + 175 * number
         legend.append(f'<rect x="{x}" y="34" width="10" height="10" fill="{colour}"/>')
         legend.append(f'<text x="{x + 16}" y="43">{escape(name)}</text>')
     size = f'viewBox="0 0 {WIDTH} {height + 20}" width="{WIDTH}"'

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -43,14 +44,14 @@ func getHTTP2(asked *Asked) (Result, error) {
 		ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}}
 	url := "https://" + asked.address + asked.path
-	if proto, _, err := fetch(client, url); err != nil || proto != "HTTP/2.0" {
+	if proto, _, err := fetch(client, url, asked.header); err != nil || proto != "HTTP/2.0" {
 		return Result{First: "no HTTP/2: " + proto}, err
 	}
 	tally, end := &Tally{}, asked.end()
 	seconds := together(asked.connections, func(int) {
 		for time.Now().Before(end) {
 			began := time.Now()
-			_, bytes, err := fetch(client, url)
+			_, bytes, err := fetch(client, url, asked.header)
 			tally.did(began, bytes, err)
 			if err != nil {
 				return
@@ -60,8 +61,15 @@ func getHTTP2(asked *Asked) (Result, error) {
 	return tally.result(seconds), nil
 }
 
-func fetch(client *http.Client, url string) (string, int64, error) {
-	response, err := client.Get(url)
+func fetch(client *http.Client, url, header string) (string, int64, error) {
+	request, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	if name, value, found := strings.Cut(header, ": "); found {
+		request.Header.Set(name, value)
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return "", 0, err
 	}
