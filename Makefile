@@ -38,14 +38,14 @@ test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
 	$(BIN)/python scripts/client_report.py results/tests.xml > docs/reference/clients.md
 
 bench: $(VENV)/.dev  ## Measure beside docker-registry, distribution and nginx; 35 minutes. OPTIONS="--quick"
-	scripts/install-parts --all
+	scripts/install-parts --bench
 	$(BIN)/python -m benchmarks.bench $(OPTIONS)
 
 bench-report: $(VENV)/.dev  ## Write the figures of the last run into docs/explanation/performance.md.
 	$(BIN)/python -m benchmarks.report
 
 bench-collect: $(VENV)/.dev  ## Measure a collection of 20 000 manifests beside both; half an hour.
-	scripts/install-parts --all
+	scripts/install-parts --bench
 	$(BIN)/python benchmarks/collect.py
 
 check: $(VENV)/.dev  ## Format, lint, types and layers.
