@@ -204,8 +204,8 @@ def facts(found: Mapping[str, Path], folder: Path) -> dict[str, str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    command = ["stat", "--file-system", "--format=%T", str(folder)]
-    system = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["df", "--output=fstype", str(folder)]
+    system = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
     commit = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
         capture_output=True, text=True, check=False,
@@ -273,11 +273,15 @@ def main() -> None:
     whole = options.rows == "*" and not options.contestants and not options.quick
     options.json = options.json or (RESULTS if whole else None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-") as folder:
-        run = Run(options, Path(folder), found, facts(found, Path(folder)))
+    folder = Path(tempfile.mkdtemp(dir=options.folder, prefix="bench-"))
+    try:
+        run = Run(options, folder, found, facts(found, folder))
         for _ in range(options.rounds):
             run.round(chosen)
-    print(console(run.document()))
+        print(console(run.document()), flush=True)
+    finally:
+        say("removing the trees")
+        subprocess.run(["rm", "-rf", folder], check=False)  # a million names: rmtree takes longer
 
 
 if __name__ == "__main__":

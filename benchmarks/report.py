@@ -23,7 +23,7 @@ WHOLE: Final = 5
 """Rounds below which a run was only to try the benchmark."""
 
 TRIAL: Final = (
-    "**A trial of {rounds} round and {seconds:.0f} s a load, beside other work on the machine: "
+    "**A trial, of fewer rounds than count ({rounds}, {seconds:.0f} s a load), beside other work: "
     "it shows that the benchmark works, and nothing else.**"
 )
 
@@ -117,12 +117,16 @@ SCALES: Final = {
 """What a figure is multiplied by, and what it then counts; latencies are in ms."""
 
 
+SHORT: Final = 0.01
+"""Seconds of CPU below which a request's are shown in µs."""
+
+
 def shown(figure: str, value: float | None, unit: str) -> str:
     """Return a figure with its unit."""
     if value is None:
         return ""
     scale, name = SCALES.get(figure, (1e3, "ms"))
-    if figure == "cpu" and unit == Unit.REQUEST.value:
+    if figure == "cpu" and unit == Unit.REQUEST.value and value < SHORT:
         scale, name = 1e6, "µs"
     if figure == "errors":
         return f"{value:.0f}"
@@ -171,9 +175,16 @@ def of(results: Results, row: Row, name: str) -> str:
         value = results.median(row.key, name, figure)
         if value is None or (figure == "errors" and not value):
             continue
-        wide = f" ±{results.spread(row.key, name, figure) * 100:.0f} %" if value else ""
+        wide = spread_text(results, row, name, figure)
         found.append(f"{words} {shown(figure, value, row.unit.value)}{wide}")
     return ", ".join(found) or "not offered"
+
+
+def spread_text(results: Results, row: Row, name: str, figure: str) -> str:
+    """Return the spread in percent; nothing, if there was only one round."""
+    if len(results.values(row.key, name, figure)) < 2 or figure == "errors":  # noqa: PLR2004
+        return ""
+    return f" ±{results.spread(row.key, name, figure) * 100:.0f} %"
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -186,9 +197,9 @@ def cell(results: Results, row: Row, name: str, figure: str) -> str:
     """Return the median of a figure with its spread."""
     value = results.median(row.key, name, figure)
     if value is None:
-        return "" if name not in results.names(row.key) else "not offered"
+        return "" if name not in results.names(row.key) else "none"
     text = shown(figure, value, row.unit.value)
-    return f"{text} ±{results.spread(row.key, name, figure) * 100:.0f} %" if value else text
+    return text + spread_text(results, row, name, figure)
 
 
 def comparison(results: Results, figure: str) -> list[str]:
@@ -244,7 +255,7 @@ def section(document: Document) -> str:
     facts = [f"* {name}: {fact}" for name, fact in document["facts"].items()]
     lines += ["### The run", "", *facts]
     lines += [
-        f"* {rounds} rounds, {document['seconds']:.0f} s a load, {document['minutes']} minutes"
+        f"* rounds: {rounds}, of {document['seconds']:.0f} s a load; {document['minutes']} minutes"
     ]
     if ZOT not in document["facts"]:
         lines.append(f"* {ZOT}: left out, since it was not built")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.content import (
@@ -17,6 +17,7 @@ from benchmarks.contestants import NGINX, OURS, REGISTRIES, V3, ZOT
 from benchmarks.measures import (
     Measure,
     Unit,
+    after,
     at_rest,
     hold,
     load,
@@ -130,44 +131,26 @@ _ACCEPT: Final = "Accept: application/vnd.docker.distribution.manifest.v2+json"
 
 def manifests() -> list[Row]:
     """Return the rows of manifests and small blobs."""
-    quarter = (cpu(1 / 4), faster(4))
+    quarter, small = (cpu(1 / 4), faster(4)), (cpu(1 / 15), faster(10))
     head = load("get", Unit.REQUEST, path=_TAG, method="HEAD", connections=16, header=_ACCEPT)
-    small = (cpu(1 / 15), faster(10))
+
+    def row(key: str, title: str, measure: Measure, aims: Sequence[Aim] = quarter) -> Row:
+        return Row(key, title, READ, measure, aims=aims, who=EVERYONE)
+
     return [
-        Row(
-            "manifest-tag",
-            "Manifest by tag, 16 connections",
-            READ,
-            wrk(_TAG, 16),
-            aims=quarter,
-            who=EVERYONE,
-        ),
-        Row("manifest-tag-256", "the same, 256", READ, wrk(_TAG, 256), aims=quarter, who=EVERYONE),
-        Row(
-            "manifest-digest",
-            "Manifest by digest, 16",
-            READ,
-            wrk(_DIGEST, 16),
-            aims=quarter,
-            who=EVERYONE,
-        ),
-        Row(
-            "manifest-digest-256",
-            "the same, 256",
-            READ,
-            wrk(_DIGEST, 256),
-            aims=quarter,
-            who=EVERYONE,
-        ),
-        Row("manifest-head", "HEAD of a manifest, 16", READ, head, aims=quarter, who=EVERYONE),
-        Row("small", "Blob of 2 KB, 16", READ, wrk(_SMALL, 16), aims=small, who=EVERYONE),
+        row("manifest-tag", "Manifest by tag, 16", wrk(_TAG, 16)),
+        row("manifest-tag-256", "Manifest by tag, 256", wrk(_TAG, 256)),
+        row("manifest-digest", "Manifest by digest, 16", wrk(_DIGEST, 16)),
+        row("manifest-digest-256", "Manifest by digest, 256", wrk(_DIGEST, 256)),
+        row("manifest-head", "HEAD of a manifest, 16", head),
+        row("small", "Blob of 2 KB, 16", wrk(_SMALL, 16), small),
     ]
 
 
 def large() -> list[Row]:
     """Return the rows of the large blob."""
     aims = (cpu(0.8),)
-    ranged = wrk(_BLOB, 4, unit=Unit.GIGABYTE, headers=["Range: bytes=100000000-100999999"])
+    ranged = wrk(_BLOB, 4, unit=Unit.GIGABYTE, header="Range: bytes=100000000-100999999")
     return [
         *(
             Row(f"large-{count}", f"Blob of 240 MB, {count}", READ,
@@ -221,15 +204,15 @@ def lists() -> list[Row]:
     }
     found.append(
         Row("start", f"Start, {SIZES[-1]} repositories", LISTS[SIZES[-1]], starting,
-            aims=(Aim("seconds", 1),), who=REGISTRIES)
+            Unit.START, (Aim("seconds", 1),), REGISTRIES)
     )  # fmt: skip
     for kind, (title, path) in kinds.items():
         for size in SIZES:
             growth = Aim("cpu", math.sqrt(size / SIZES[0]), row=f"{kind}-{SIZES[0]}")
             aims = {SIZES[0]: (), SIZES[1]: (faster(10), growth), SIZES[2]: (growth,)}[size]
-            found.append(
-                Row(f"{kind}-{size}", title.format(size), LISTS[size], wrk(path, 4), aims=aims)
-            )
+            measure = wrk(path, 4, times=2 if size == SIZES[-1] else 1)
+            row = Row(f"{kind}-{size}", title.format(size), LISTS[size], measure, aims=aims)
+            found.append(replace(row, who=REGISTRIES))
     return found
 
 
@@ -241,7 +224,7 @@ def referrers() -> list[Row]:
                  once(path.format(most)), who=[OURS, ZOT])]  # fmt: skip
     for count in REFERRERS:
         aims = (Aim("p99", 0.02),) if count == most else ()
-        measure = wrk(path.format(count), 1, warm=True)
+        measure = after(wrk(path.format(count), 16), wrk(path.format(count), 1))
         title = f"Referrers, {count}, one connection"
         found.append(
             Row(f"referrers-{count}", title, REFERRED, measure, aims=aims, who=[OURS, ZOT])
@@ -266,7 +249,8 @@ def memory() -> list[Row]:
 def guarded() -> list[Row]:
     """Return the rows behind a gate, and those by TLS."""
     aims = (Aim("cpu", 1.3, row="manifest-tag"), Aim("errors", 0))
-    bearing = wrk(_TAG, 16, headers=["Authorization: {authorization}"], warm=True)
+    let_in = wrk(_TAG, 16, header="Authorization: {authorization}")
+    bearing = after(let_in, let_in)
     tls = (cpu(1.0),)
     second = load("get", Unit.REQUEST, path=_TAG, connections=16, http2=True, header=_ACCEPT)
     both = load("get", Unit.GIGABYTE, path=_BLOB, connections=4, http2=True)
