@@ -51,7 +51,9 @@ def plot(results: Results, figure: str, title: str) -> str:
         if len(ratios) > 1 and OURS in ratios:
             drawn += group(row, ratios, figure, height)
             height += BAR * len(ratios) + GAP
-    return "\n".join([*head(title, height), *axis(height), *drawn, "</svg>", ""])
+    return "\n".join(
+        [*head(title, height, results.contestants()), *axis(height), *drawn, "</svg>", ""]
+    )
 
 
 def of(results: Results, row: Row, figure: str) -> Mapping[str, tuple[float, float]]:
@@ -89,12 +91,12 @@ def group(
     return lines
 
 
-def head(title: str, height: int) -> Sequence[str]:
+def head(title: str, height: int, names: Sequence[str]) -> Sequence[str]:
     """Return the beginning of a picture with its title and the meaning of the colours."""
     legend = []
-    for number, (name, colour) in enumerate(COLOURS.items()):
+    for number, name in enumerate(names):
         x = 20 + 175 * number
-        legend.append(f'<rect x="{x}" y="34" width="10" height="10" fill="{colour}"/>')
+        legend.append(f'<rect x="{x}" y="34" width="10" height="10" fill="{COLOURS[name]}"/>')
         legend.append(f'<text x="{x + 16}" y="43">{escape(name)}</text>')
     size = f'viewBox="0 0 {WIDTH} {height + 20}" width="{WIDTH}"'
     return [
