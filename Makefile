@@ -17,7 +17,7 @@ SPACE := $(EMPTY) $(EMPTY)
 COVERAGE_REPORT = $(BIN)/coverage report --fail-under 98 \
 	--include '$(subst $(SPACE),$(COMMA),$(MEASURED:%=src/dockyard/%/*))'
 
-.PHONY: help serve test test-all bench bench-collect check format lock clean
+.PHONY: help serve test test-all bench bench-report bench-collect check format lock clean
 
 help:  ## List what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,12 +37,15 @@ test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
 	$(COVERAGE_REPORT)
 	$(BIN)/python scripts/client_report.py results/tests.xml > docs/reference/clients.md
 
-bench: $(VENV)/.dev  ## Measure beside docker-registry 2.8.2 and distribution 3.1.1.
-	scripts/install-parts --all
-	$(BIN)/python benchmarks/compare.py
+bench: $(VENV)/.dev  ## Measure beside docker-registry, distribution and nginx; 35 minutes. OPTIONS="--quick"
+	scripts/install-parts --bench
+	$(BIN)/python -m benchmarks.bench $(OPTIONS)
+
+bench-report: $(VENV)/.dev  ## Write the figures of the last run into docs/explanation/performance.md.
+	$(BIN)/python -m benchmarks.report
 
 bench-collect: $(VENV)/.dev  ## Measure a collection of 20 000 manifests beside both; half an hour.
-	scripts/install-parts --all
+	scripts/install-parts --bench
 	$(BIN)/python benchmarks/collect.py
 
 check: $(VENV)/.dev  ## Format, lint, types and layers.

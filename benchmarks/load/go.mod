@@ -1,0 +1,3 @@
+module dockyard.local/load
+
+go 1.21
