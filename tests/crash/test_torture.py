@@ -403,11 +403,13 @@ class Pusher:
     ) -> None:
         """Check that what did not come back whole may be so.
 
-        An image that was deleted by itself was whole, and is as long as its repository is.
+        A tagged image that was deleted by itself was whole, and is as long as its repository is.
         """
         self.counts["items not whole any more"] += 1
         removed = datetime.fromisoformat(item["removed"])
         if len(item["manifests"]) != 1 or removed <= repository.removed:
+            return
+        if not item["tags"]:  # dropped by -m: perhaps of a push that a kill cut off
             return
         digest = item["manifests"][0]
         if digest in incomplete and not repository.manifests[digest].children:

@@ -124,9 +124,12 @@ class Trash:
 
         One that was pushed again meanwhile stays as it is: it may have been pushed to heal it.
         """
-        # Looked at first: on a read-only file system even moving what is not there is an error.
-        in_trash = await self._storage.exists(layout.trash_blob(digest))
-        if not in_trash or await self._storage.exists(layout.blob(digest)):
+        # Its place is looked at before and after the trash: a collection may take it meanwhile, or
+        # bring it back. And the trash before the move: on a read-only file system even moving what
+        # is not there is an error.
+        if await self._storage.exists(layout.blob(digest)):
+            return True
+        if not await self._storage.exists(layout.trash_blob(digest)):
             return await self._storage.exists(layout.blob(digest))
         try:
             await self._storage.move(layout.trash_blob(digest), layout.blob(digest))
