@@ -115,7 +115,7 @@ class RegistryApp:
         except ClientGoneError:
             tell(Response(CLIENT_CLOSED))
             raise
-        except Exception:
+        except BaseException:  # also one that is cut off when the worker ends
             tell(Response(HTTPStatus.INTERNAL_SERVER_ERROR))
             raise
 
