@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
@@ -212,3 +213,31 @@ async def test_how_long_a_blob_has_been_there(trash: Trash) -> None:
     assert await trash.is_older(BLOB, timedelta(0))
     assert not await trash.is_older(BLOB, timedelta(hours=1))
     assert not await trash.is_older(Digest.of(b"absent"), timedelta(microseconds=1))
+
+
+class Restless(InMemoryStorage):
+    """A storage in which a blob moves to the trash, or back, after the `after`-th look."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.left = after
+        self.moves = (layout.blob(BLOB), layout.trash_blob(BLOB))
+
+    @override
+    async def exists(self, path: str) -> bool:
+        found = await super().exists(path)
+        self.left -= 1
+        if self.left == 0:
+            await self.move(*self.moves)
+        return found
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("taken", [False, True])
+async def test_one_that_moves_between_two_looks_is_found(after: int, *, taken: bool) -> None:
+    """A collection takes it, or brings it back, while somebody needs it."""
+    storage = Restless(after)
+    if taken:
+        storage.moves = (layout.trash_blob(BLOB), layout.blob(BLOB))
+    await storage.put(storage.moves[0], b"content")
+    assert await Trash(storage).bring_back(BLOB)
