@@ -114,7 +114,7 @@ def test_another_one_that_writes_waits_and_gives_up(config: Path) -> None:
 def test_what_was_found_before_it_is_stopped_is_told(config: Path, *, as_json: bool) -> None:
     first = min(Digest.parse(text) for text in digests_of(ONE))
     (config.parent / layout.blob(first)).write_bytes(b"damaged")
-    process = start(config, "--rate", "20", *(["--json"] if as_json else []))
+    process = start(config, "--rate", "200", *(["--json"] if as_json else []))
     wait_for(lambda: bool(progress(config)["damaged"]), "the damaged one is noted")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
