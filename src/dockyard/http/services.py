@@ -11,6 +11,7 @@ from dockyard.core.manifests import Manifests
 from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
+from dockyard.core.standing import Standing
 from dockyard.core.tags import Tags
 from dockyard.core.uploads import Uploads
 from dockyard.http.audit import Audit
@@ -67,6 +68,7 @@ class Services:
     removals: Removals
     pulls: Pulls
     keys: Keys
+    standing: Standing
     gate: Gate | None = None
     issuer: "Issuer | None" = None
     audit: Audit | None = None

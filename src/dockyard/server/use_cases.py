@@ -18,6 +18,7 @@ from dockyard.core.policy import Children, Policy
 from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
+from dockyard.core.standing import Standing
 from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
@@ -85,6 +86,7 @@ def build_services(
         removals=Removals(storage, manifests, tags, foundation.trash),
         pulls=Pulls(state, clock),
         keys=Keys(state, build_accounts(settings), clock),
+        standing=Standing(storage),
     )
 
 
