@@ -36,6 +36,8 @@ class ApiSettings:
         read_only: whether methods that write are not there at all.
         catalog_limit: the most repositories one page may have.
         tags_limit: the most tags one page may have.
+        accel_redirect: what a proxy in front has for the directory of the blobs, with a slash at
+            both ends; empty to send them to everybody ourselves.
     """
 
     prefix: str = "/"
@@ -46,6 +48,7 @@ class ApiSettings:
     read_only: bool = False
     catalog_limit: int = 1000
     tags_limit: int = 1000
+    accel_redirect: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

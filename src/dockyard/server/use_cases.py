@@ -123,7 +123,14 @@ def build_api_settings(settings: Settings) -> ApiSettings:
         read_only=settings.storage.maintenance.readonly.enabled,
         catalog_limit=settings.catalog.maxentries,
         tags_limit=settings.tags.maxtags,
+        accel_redirect=_accel_redirect(settings),
     )
+
+
+def _accel_redirect(settings: Settings) -> str:
+    """Return what a proxy has for the directory of the blobs; empty if there is none."""
+    has_files = isinstance(settings.storage.driver, FilesystemSettings)
+    return settings.http.accelredirect or "" if has_files else ""
 
 
 def build_policy(settings: Settings) -> Policy:
