@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from dockyard.errors import StorageBusyError
+from dockyard.storage.promptness import Promptness
 from dockyard.storage.translation import translating
 
 
@@ -24,8 +25,9 @@ mean a stuck disk, and the client had better hear of it."""
 class FileLocks:
     """The lock files in one directory."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, prompt: Promptness) -> None:
         self._directory: Final = directory
+        self._prompt: Final = prompt
 
     @asynccontextmanager
     async def hold(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:
@@ -36,11 +38,11 @@ class FileLocks:
         """
         stripe = f"{kind}-{hashlib.sha256(name.encode()).digest()[0] % LOCKS:02x}"
         with translating(name):
-            gate = self._open(f"{stripe}.gate")
+            gate = await self._prompt.acquire(self._open, os.close, f"{stripe}.gate")
         try:
             with translating(name):
                 await _hold(gate, fcntl.LOCK_EX, name)
-                descriptor = self._open(stripe)
+                descriptor = await self._prompt.acquire(self._open, os.close, stripe)
         except BaseException:
             os.close(gate)
             raise

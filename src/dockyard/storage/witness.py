@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from dockyard.storage.promptness import Promptness
+
 
 SETTLED: Final = 1_000_000_000
 """Nanoseconds after which a file's time tells that it has not changed since: file systems count
@@ -19,13 +21,14 @@ class FileWitness:
     the kernel's (``ctime``): no program can set it back, as ``cp -p`` does with ``mtime``.
     """
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_prompt", "_seen")
 
-    def __init__(self, seen: Sequence[tuple[str, int, int, int]]) -> None:
+    def __init__(self, seen: Sequence[tuple[str, int, int, int]], prompt: Promptness) -> None:
         self._seen: Final = tuple(seen)
+        self._prompt: Final = prompt
 
     @classmethod
-    def of(cls, paths: Sequence[str]) -> "FileWitness | None":
+    def of(cls, paths: Sequence[str], prompt: Promptness) -> "FileWitness | None":
         """Return the witness of the files at `paths`; `None` if one changed just now.
 
         Raises:
@@ -38,10 +41,18 @@ class FileWitness:
             if abs(now - status.st_ctime_ns) < SETTLED or not stat.S_ISREG(status.st_mode):
                 return None
             seen.append((path, status.st_ino, status.st_ctime_ns, status.st_size))
-        return cls(seen)
+        return cls(seen, prompt)
 
     def stands(self) -> bool:
-        """See `Witness.stands`."""
+        """See `Witness.stands`. While the disk is slow, it is in doubt."""
+        if self._prompt.is_lost:
+            return False
+        began = time.monotonic()
+        stands = self._looks_the_same()
+        self._prompt.note(time.monotonic() - began)
+        return stands
+
+    def _looks_the_same(self) -> bool:
         try:
             for path, inode, changed, size in self._seen:
                 status = os.stat(path)  # noqa: PTH116 -- hot

@@ -16,6 +16,7 @@ from dockyard.storage import layout
 from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.interface import Entry, Storage
+from dockyard.storage.promptness import Promptness
 from tests.parts.checking import Aged, check
 from tests.parts.images import artifact, image, manifest, multi_platform
 from tests.unit.core.pushing import Tree, blob
@@ -344,7 +345,8 @@ class TestWhatCannotBeRead:
             @override
             async def open(self, path: str) -> FileReader:
                 opened = await super().open(path)
-                return Failing(opened._descriptor, path, opened.size)  # noqa: SLF001
+                descriptor, recorded = opened._descriptor, opened.recorded_size  # noqa: SLF001
+                return Failing(descriptor, opened.size, recorded, path, Promptness())
 
         assert await check(tree.storage) == []
         found = await check(Broken(tmp_path), verify=True)

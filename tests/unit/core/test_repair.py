@@ -17,6 +17,7 @@ from dockyard.storage import layout
 from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.interface import Storage
+from dockyard.storage.promptness import Promptness
 from tests.parts.checking import Aged, check, repair, verification_on
 from tests.parts.images import image
 from tests.unit.core.pushing import Tree, blob
@@ -442,7 +443,9 @@ class TestBesideOthers:
             async def open(self, path: str) -> FileReader:
                 opened = await super().open(path)
                 try:
-                    return Reader(os.dup(opened._descriptor), path, opened.size)  # noqa: SLF001
+                    descriptor = os.dup(opened._descriptor)  # noqa: SLF001
+                    recorded = opened.recorded_size
+                    return Reader(descriptor, opened.size, recorded, path, Promptness())
                 finally:
                     opened.close()
 
