@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from dockyard.auth.accounts import Account
 from dockyard.auth.errors import LoginRefusedError, TokenRefusedError, UnauthenticatedError
-from dockyard.auth.issuer import Issued, Issuer
+from dockyard.auth.issuer import DIRECTORY, WORKLOAD, Issued, Issuer
 from dockyard.auth.principal import ANONYMOUS, Principal
 from dockyard.auth.workloads import LOGIN
 from dockyard.errors import InvalidError
@@ -37,7 +37,7 @@ class Proof:
     Attributes:
         principal: who.
         account: their account, if they have one here: only then they get refresh tokens.
-        evidence: what proves it again, if they have none.
+        evidence: claims that prove it again, if they have none.
     """
 
     principal: Principal
@@ -111,10 +111,12 @@ async def _log_in(issuer: Issuer, request: Request, login: str, password: str) -
     try:
         if workloads is not None and login == LOGIN:
             workload = await workloads.identify(password)
-            return Proof(workload.principal, evidence=workload.evidence)
+            return Proof(workload.principal, evidence={WORKLOAD: workload.evidence})
         account = await issuer.logins.log_in(login, password, request.address)
     except (LoginRefusedError, TokenRefusedError) as error:
         raise _refused(issuer) from error
+    if account.evidence is not None:
+        return Proof(account.principal, evidence={DIRECTORY: account.evidence})
     return Proof(account.principal, account)
 
 
