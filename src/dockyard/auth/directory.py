@@ -201,7 +201,7 @@ class Directory:
             "OPT_PROTOCOL_VERSION": 3,
             "OPT_REFERRALS": 0,  # else our password would go to whoever is named
             "OPT_DEREF": self._ldap.DEREF_NEVER,
-            "OPT_RESTART": 0,
+            "OPT_CONNECT_ASYNC": 1,  # else no time bounds the handshake of ldaps://
             "OPT_X_TLS_REQUIRE_CERT": self._ldap.OPT_X_TLS_DEMAND,
             "OPT_X_TLS_PROTOCOL_MIN": _TLS_12,
         }
