@@ -100,8 +100,8 @@ def test_names_need_not_be_english(server: DirectoryServer) -> None:
 @pytest.mark.parametrize("login", ["cert:node-1", "robot$ci"])
 def test_nobody_gets_a_name_of_certificates_or_robots(server: DirectoryServer, login: str) -> None:
     assert check(directory(server), login) is None
+    mail = {"cert:node-1": "node@example.org", "robot$ci": "robot@example.org"}[login]
     with pytest.raises(AmbiguousError, match="can be a name here"):
-        mail = {"cert:node-1": "node@example.org", "robot$ci": "robot@example.org"}[login]
         check(directory(server, userfilter="(mail={login})"), mail)
 
 

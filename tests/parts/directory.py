@@ -129,7 +129,7 @@ class DirectoryServer:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        command = [require("slapd"), "-d", "0", "-f", self._configuration]
+        command: list[str | Path] = [require("slapd"), "-d", "0", "-f", self._configuration]
         log = self._folder / "slapd.log"
         everywhere = [url.replace("127.0.0.1", self.unnamed) for url in (self.plain, self.tls)]
         self._daemon = Daemon([*command, "-h", " ".join([*everywhere, self.plain, self.tls])], log)
