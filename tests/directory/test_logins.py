@@ -1,5 +1,6 @@
 """Logins by a directory, through the API in process; the directory is a real slapd."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dockyard.auth.directory_logins import QUEUE_OF_ADDRESS, THREADS
 from dockyard.auth.throttle import FREE_FAILURES
 from dockyard.errors import StorageError
 from tests.api.entrance import HASH, basic, bearer
@@ -88,6 +90,16 @@ async def test_a_slow_directory_is_answered_503(server: DirectoryServer, tmp_pat
         async with open_registry(tmp_path, **settings) as client:
             assert (await token(client, "alice")).status_code == 503
             assert (await client.get(TAGS, headers=basic("local"))).status_code == 404
+
+
+async def test_one_address_can_not_fill_the_queue(server: DirectoryServer, tmp_path: Path) -> None:
+    with Listener() as silent:
+        settings = server.settings(url=silent.url, timeout="1s")
+        async with open_registry(tmp_path, **settings) as client:
+            many = [token(client, f"user{number}") for number in range(QUEUE_OF_ADDRESS + 3)]
+            found = [answer.status_code for answer in await asyncio.gather(*many)]
+    assert sorted(found) == [429] * 3 + [503] * QUEUE_OF_ADDRESS
+    assert silent.connections <= THREADS
 
 
 async def test_guessing_is_slowed_however_the_login_is_spelled(
