@@ -63,6 +63,8 @@ lock: $(VENV)/.dev  ## Write the lock files anew; needs uv.
 		--python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes \
 		--python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
+	uv pip compile pyproject.toml --extra ldap --constraint requirements.lock --universal --generate-hashes \
+		--python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements-ldap.lock
 
 clean:  ## Remove what was set up; the data stays.
 	rm -rf $(VENV) .parts .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
