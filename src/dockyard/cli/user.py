@@ -153,7 +153,7 @@ def _hashed(*, from_stdin: bool) -> str:
         raise TreeError(f"{error}: bcrypt takes no more") from error
 
 
-def _told(settings: Settings, action: str, name: str) -> AbstractContextManager[None]:
+def _told(settings: Settings, action: str, name: str) -> AbstractContextManager[object]:
     """Tell the audit log, if there is one, what is done to the user `name` within the context."""
     from dockyard.server.deeds import Deed, noted  # noqa: PLC0415 -- help needs none of it
 
