@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dockyard.auth.actions import Action
-from dockyard.http.routes import ROUTES, Route
+from dockyard.http.routes import ROUTES, TOKEN_ROUTES, Route
 from tests.api.entrance import MAY, PASSWORD, basic, bearer, ruled, token
 from tests.inprocess import application, client_of
 from tests.parts.images import digest_of
@@ -268,3 +268,32 @@ async def test_silly_wants_a_header_and_no_more(tmp_path: Path) -> None:
             'Bearer realm="http://x/t",service="s",scope="repository:a:pull"'
         )
         assert (await client.get("/v2/", headers={"Authorization": "x"})).status_code == 200
+
+
+@pytest.mark.parametrize("login", MAY)
+async def test_the_token_service_takes_everybody_who_tells_no_lie(
+    login: str, tmp_path: Path
+) -> None:
+    async with ruled(tmp_path) as client:
+        for route in TOKEN_ROUTES:
+            form = {"grant_type": "password", "username": login or "reader", "password": PASSWORD}
+            answer = await client.request(
+                route.method,
+                f"/{route.path}",
+                headers=basic(login),
+                data=form if route.method == "POST" else None,
+            )
+            assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [basic("admin", "wrong"), basic("nobody"), basic("robot$no"), bearer("a.b.c")],
+    ids=["wrong", "unknown", "robot", "token"],
+)
+async def test_who_proves_nothing_gets_no_token(headers: dict[str, str], tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        answer = await client.get("/auth/token", headers=headers)
+        assert answer.status_code == 401
+        assert "token" not in answer.json()
+        assert answer.headers["www-authenticate"] == 'Basic realm="registry"'
