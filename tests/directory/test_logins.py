@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dockyard.auth.directory_logins import QUEUE_OF_ADDRESS, THREADS
+from dockyard.auth.directory_logins import QUEUE_OF_ADDRESS
 from dockyard.auth.throttle import FREE_FAILURES
 from dockyard.errors import StorageError
 from tests.api.entrance import HASH, basic, bearer
@@ -94,12 +94,13 @@ async def test_a_slow_directory_is_answered_503(server: DirectoryServer, tmp_pat
 
 async def test_one_address_can_not_fill_the_queue(server: DirectoryServer, tmp_path: Path) -> None:
     with Listener() as silent:
-        settings = server.settings(url=silent.url, timeout="1s")
+        settings = server.settings(url=silent.url, timeout="2s")
         async with open_registry(tmp_path, **settings) as client:
             many = [token(client, f"user{number}") for number in range(QUEUE_OF_ADDRESS + 3)]
             found = [answer.status_code for answer in await asyncio.gather(*many)]
     assert sorted(found) == [429] * 3 + [503] * QUEUE_OF_ADDRESS
-    assert silent.connections <= THREADS
+    # Those that waited have given up by the time a thread is free, but for one that came later.
+    assert silent.connections <= QUEUE_OF_ADDRESS
 
 
 async def test_guessing_is_slowed_however_the_login_is_spelled(
