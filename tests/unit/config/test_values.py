@@ -36,8 +36,7 @@ def settings(text: str) -> Settings:
         ),
         (
             "http: {accelredirect: blobs}",
-            "http.accelredirect: must be the path of a location in the proxy, as in /blobs/, "
-            "not 'blobs'",
+            "http.accelredirect: must be the path of a location in the proxy, as in /blobs/, not 'blobs'",
         ),
         (
             "http: {host: example.com}",
