@@ -169,7 +169,7 @@ def build_app(
         if maintenance.uploadpurging.enabled:
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
-            jobs.append(Collecting(settings, storage, state, clock))
+            jobs.append(Collecting(settings, storage, state, clock, journal))
     return Registry(Doors(settings, services, clock, keys), Jobs(jobs, state), offered, journal)
 
 

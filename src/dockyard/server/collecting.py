@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from dockyard.clock import utc_now
 from dockyard.config import Settings
@@ -14,6 +15,10 @@ from dockyard.core.trash import Trash
 from dockyard.server.use_cases import Foundation, build_manifests
 from dockyard.state.interface import State
 from dockyard.storage.interface import Storage
+
+
+COLLECT: Final = "collect"
+"""What the audit log calls a collection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +66,12 @@ async def collect_on(
         pace=wish.pace or Pace(),
     )
     return await collector.run(observer, plan)
+
+
+def counts_of(collected: Collected) -> dict[str, int]:
+    """Return what the audit log tells of a collection: how much went, not necessarily for good."""
+    return {
+        "manifests": len(collected.manifests),
+        "blobs": len(collected.blobs),
+        "bytes": collected.size,
+    }
