@@ -16,7 +16,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from itertools import count
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from dockyard.http.messages import Message, Receive, Scope, Send
 from dockyard.http.replays import REPLAY, Replay, Replays
@@ -144,7 +144,7 @@ class RequestLog:
         if failed or self._logs_completion or self._access is not None:
             account = Account(scope, channel.facts, status, channel.written, channel.headers)
             if failed:
-                self._log_failure(account.completion(duration), channel)
+                self._log_failure(account, duration, channel)
             elif self._logs_completion:
                 completion = account.completion(duration)
                 completion["event"] = "response completed"
@@ -213,20 +213,24 @@ class RequestLog:
             self._observer.completed(replay.scope, HTTPStatus.OK, len(replay.body), duration)
         return True
 
-    def _log_failure(self, completion: dict[str, Any], channel: "_Channel") -> None:
-        facts, status = channel.facts, channel.final_status
+    def _log_failure(self, account: Account, duration: int, channel: "_Channel") -> None:
+        facts = channel.facts
+        # A client that stops, that has yet to log in, or that guesses passwords, is no fault for
+        # anyone to look at.
+        level = _QUIET.get(channel.final_status, logging.ERROR)
+        if not self._log.is_enabled_for(level):
+            return
+        completion = account.completion(duration)
         if facts.code is not None:
             # distribution's spelling: "blob unknown"
             completion["err.code"] = facts.code.lower().replace("_", " ")
         completion["err.message"] = facts.message or "the client went away"
         if facts.detail is not None:
             completion["err.detail"] = facts.detail
-        # A client that stops, or that has yet to log in, is no fault for anyone to look at.
-        level = _QUIET.get(status, logging.ERROR)
         self._log.log(level, "response completed with error", **completion)
 
 
-_QUIET: Final = {CLIENT_CLOSED: logging.INFO, 401: logging.WARNING}
+_QUIET: Final = {CLIENT_CLOSED: logging.INFO, 401: logging.WARNING, 429: logging.WARNING}
 
 
 class _Channel:
