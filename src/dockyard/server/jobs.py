@@ -5,23 +5,25 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, time, timedelta
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from dockyard.clock import Clock
 from dockyard.config.settings import Settings
 from dockyard.config.storage import UploadPurgingSettings, parse_window
-from dockyard.core.collector import Collected
 from dockyard.core.known_keys import KnownKeys
 from dockyard.core.pace import Pace
 from dockyard.core.pulls import KEPT, Pulls
 from dockyard.core.purge import Purge
 from dockyard.errors import StateError, StorageBusyError, StorageError
 from dockyard.oci.digest import Digest
-from dockyard.server.collecting import Wish, collect_on
 from dockyard.state.interface import Job, State
 from dockyard.storage.interface import Storage
+
+
+if TYPE_CHECKING:
+    from dockyard.core.collector import Collected
 
 
 FIRST_RUN: Final = timedelta(hours=1)
@@ -188,6 +190,9 @@ class Collecting:
         return self._clock() + min(FIRST_RUN, self._gc.interval) * secrets.randbelow(1000) / 1000
 
     async def _collect(self) -> None:
+        # A registry that collects by command, as most do, starts sooner without.
+        from dockyard.server.collecting import Wish, collect_on  # noqa: PLC0415 -- see above
+
         started = self._clock()
         await self._note(Job(COLLECTION, started, None))
         wish = Wish(
@@ -213,7 +218,7 @@ class Collecting:
             structlog.get_logger().warning("collection not noted", err=str(error))
 
 
-def _summary(collected: Collected) -> str:
+def _summary(collected: "Collected") -> str:
     return f"{len(collected.blobs)} blobs, {collected.size} bytes, {len(collected.doubts)} doubts"
 
 
