@@ -27,10 +27,12 @@ class Blob:
     Attributes:
         digest: the digest it was asked for by.
         size: its length in bytes.
+        path: where it is in the storage.
     """
 
     digest: Digest
     size: int
+    path: str
     _reader: Reader
 
     def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -73,7 +75,7 @@ class Blobs:
                 "damaged blob: push it again to heal it", digest=str(digest), damage=damage
             )
             raise BlobUnknownError(str(digest), damage=damage)
-        return Blob(digest, reader.size, reader)
+        return Blob(digest, reader.size, layout.blob(target), reader)
 
     async def tell(self, name: str, digest: Digest, client: str = "") -> Blob:
         """Open a blob whose existence `client`, of repository `name`, is about to be told of.

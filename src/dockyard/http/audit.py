@@ -89,6 +89,11 @@ class Audit:
         self._clock: Final = clock
         self._pulls: Final = pulls
 
+    @property
+    def tells_pulls(self) -> bool:
+        """Whether pulls matter."""
+        return self._pulls
+
     def note(self, outcome: Outcome) -> None:
         """Write a line about a request, if it matters."""
         action = self._action(outcome)

@@ -23,6 +23,7 @@ from dockyard.storage.locks import FileLocks
 from dockyard.storage.naming import DurableNames
 from dockyard.storage.placing import Placing
 from dockyard.storage.translation import FULL, GONE, translating
+from dockyard.storage.witness import FileWitness
 from dockyard.threads import in_thread
 
 
@@ -204,6 +205,11 @@ class FilesystemStorage:
         if abs(time.time() - status.st_mtime) < SETTLED:
             return None
         return f"{status.st_ino}-{status.st_mtime_ns}"
+
+    async def witness(self, paths: Sequence[str]) -> FileWitness | None:
+        """See `Storage.witness`."""
+        with translating(paths[0]):
+            return FileWitness.of([f"{self._root}/{path}" for path in paths])
 
     async def delete(self, path: str) -> None:
         """See `Storage.delete`."""

@@ -149,6 +149,9 @@ class InMemoryStorage:
         await self.list(path)
         return None
 
+    async def witness(self, paths: Sequence[str]) -> None:
+        """See `Storage.witness`: what is in memory is read as fast as it is looked at."""
+
     async def delete(self, path: str) -> None:
         """See `Storage.delete`."""
         doomed = [

@@ -99,6 +99,17 @@ class Writer(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """What tells whether some objects are still those that they were when it was made."""
+
+    def stands(self) -> bool:
+        """Return whether none was changed, replaced or removed since; in doubt, `False`.
+
+        It waits for nothing: on the way of a request it costs a look at each object's entry.
+        """
+        ...
+
+
 class Storage(Protocol):
     """A tree of objects.
 
@@ -223,6 +234,14 @@ class Storage(Protocol):
         """Return a text that differs once names came to or left the directory at `path`.
 
         `None`: they did so too short a time ago to tell; ask again later.
+        """
+        ...
+
+    async def witness(self, paths: Sequence[str]) -> Witness | None:
+        """Return what tells later whether the objects at `paths` are still the same.
+
+        What is read of them *after* that is what it stands for. `None`: that can't be told here, or
+        one was changed too short a time ago.
         """
         ...
 
