@@ -50,7 +50,7 @@ def services_on(
     return Services(
         settings=replace(ApiSettings(delete_enabled=True), **settings),
         blobs=blobs,
-        uploads=Uploads(storage, blobs, leases, clock),
+        uploads=Uploads(storage, leases, clock),
         manifests=manifests,
         tags=tags,
         referrers=Referrers(storage, manifests),

@@ -205,7 +205,8 @@ def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's c
 
 def _collect(settings: Settings, printer: Printer, wish: "Wish") -> Collected:
     """Collect once; what that has changed is told in the audit log."""
-    from dockyard.server.collecting import COLLECT, counts_of  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.http.audit import COLLECT  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.collecting import counts_of  # noqa: PLC0415 -- likewise
     from dockyard.server.deeds import Deed, noted  # noqa: PLC0415 -- likewise
     from dockyard.server.maintenance import collect  # noqa: PLC0415 -- likewise
 

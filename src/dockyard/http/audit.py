@@ -46,6 +46,10 @@ _UPLOAD: Final = "end-4"
 _LOGIN: Final = "login"
 
 
+COLLECT: Final = "collect"
+"""What the audit log calls a collection."""
+
+
 class Journal(Protocol):
     """Where the lines go."""
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
 
 from dockyard.clock import utc_now
 from dockyard.config import Settings
@@ -15,10 +14,6 @@ from dockyard.core.trash import Trash
 from dockyard.server.use_cases import Foundation, build_manifests
 from dockyard.state.interface import State
 from dockyard.storage.interface import Storage
-
-
-COLLECT: Final = "collect"
-"""What the audit log calls a collection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

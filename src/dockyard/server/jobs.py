@@ -5,24 +5,26 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time, timedelta
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from dockyard.clock import Clock
 from dockyard.config.settings import Settings
 from dockyard.config.storage import UploadPurgingSettings, parse_window
-from dockyard.core.collector import Collected
 from dockyard.core.known_keys import KnownKeys
 from dockyard.core.pace import Pace
 from dockyard.core.pulls import KEPT, Pulls
 from dockyard.core.purge import Purge
 from dockyard.errors import StateError, StorageBusyError, StorageError
-from dockyard.http.audit import Journal, render
+from dockyard.http.audit import COLLECT, Journal, render
 from dockyard.oci.digest import Digest
-from dockyard.server.collecting import COLLECT, Wish, collect_on, counts_of
 from dockyard.state.interface import Job, State
 from dockyard.storage.interface import Storage
+
+
+if TYPE_CHECKING:
+    from dockyard.core.collector import Collected
 
 
 FIRST_RUN: Final = timedelta(hours=1)
@@ -206,14 +208,19 @@ class Collecting:
         return self._clock() + min(FIRST_RUN, self._gc.interval) * secrets.randbelow(1000) / 1000
 
     async def _collect(self) -> None:
+        # A registry that collects by command, as most do, starts sooner without.
+        from dockyard.server import collecting  # noqa: PLC0415 -- see above
+
         started = self._clock()
         await self._note(Job(COLLECTION, started, None))
-        wish = Wish(
+        wish = collecting.Wish(
             delete_untagged=self._gc.deleteuntagged, keep_trash=True, pace=Pace(share=SHARE)
         )
-        collected = await collect_on(self._settings, self._storage, self._state, _Log(), wish)
+        collected = await collecting.collect_on(
+            self._settings, self._storage, self._state, _Log(), wish
+        )
         await self._note(Job(COLLECTION, started, self._clock(), _summary(collected)))
-        self._tell("allowed", counts_of(collected))
+        self._tell("allowed", collecting.counts_of(collected))
         structlog.get_logger().info(
             "collection done",
             blobs=len(collected.blobs),
@@ -238,7 +245,7 @@ class Collecting:
             structlog.get_logger().warning("collection not noted", err=str(error))
 
 
-def _summary(collected: Collected) -> str:
+def _summary(collected: "Collected") -> str:
     return f"{len(collected.blobs)} blobs, {collected.size} bytes, {len(collected.doubts)} doubts"
 
 

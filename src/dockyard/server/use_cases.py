@@ -78,7 +78,7 @@ def build_services(
     return Services(
         settings=build_api_settings(settings),
         blobs=blobs,
-        uploads=Uploads(storage, blobs, foundation.leases, clock),
+        uploads=Uploads(storage, foundation.leases, clock),
         manifests=manifests,
         tags=tags,
         referrers=Referrers(storage, manifests),

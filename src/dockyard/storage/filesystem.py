@@ -21,6 +21,7 @@ from dockyard.storage import files
 from dockyard.storage.interface import Entry, ObjectTooLargeError
 from dockyard.storage.locks import FileLocks
 from dockyard.storage.naming import DurableNames
+from dockyard.storage.placing import Placing
 from dockyard.storage.promptness import Promptness
 from dockyard.storage.translation import FULL, GONE, translating
 from dockyard.storage.witness import FileWitness
@@ -53,6 +54,7 @@ class FilesystemStorage:
         self._root: Final = str(root)
         self._tmp: Final = f"{self._root}/{PRIVATE}/tmp"  # noqa: S108 -- ours, not the machine's
         self._names: Final = DurableNames(self._root)
+        self._placing: Final = Placing(self._root, self._names, self._temporary)
         self._prompt: Final = Promptness()
         self._locks: Final = FileLocks(f"{self._root}/{PRIVATE}/locks", self._prompt)
         self._epoch: Final = files.boot_epoch()
@@ -72,8 +74,13 @@ class FilesystemStorage:
 
     async def put(self, path: str, content: bytes) -> None:
         """See `Storage.put`."""
-        with translating(path, missing=GONE):
-            await in_thread(self._put, path, content)
+        await self.put_all([(path, content)])
+
+    async def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `Storage.put_all`. What is there already, and durable, needs no thread."""
+        if self._prompt.is_lost or not all(self._placing.is_in_place(*each) for each in objects):
+            with translating(objects[0][0], missing=GONE):
+                await in_thread(self._placing.put_all, objects)
 
     async def open(self, path: str) -> files.FileReader:
         """See `Storage.open`."""
@@ -102,10 +109,12 @@ class FilesystemStorage:
         with translating(path, missing=GONE):
             await self._prompt.run(files.create_file, full, content)
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(
+        self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """See `Storage.publish`."""
         with translating(source, missing=GONE):
-            await in_thread(self._publish, source, target)
+            await in_thread(self._placing.publish, source, target, ahead)
 
     async def move(self, source: str, target: str) -> None:
         """See `Storage.move`."""
@@ -226,44 +235,6 @@ class FilesystemStorage:
                     files.remove_tree(entry.path)
                     removed += 1
         return removed
-
-    def _put(self, path: str, content: bytes) -> None:
-        temporary = self._temporary()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o666)
-        try:
-            try:
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            self._names.rename(temporary, path)
-        except OSError:
-            with suppress(OSError):  # the first failure is the one to report
-                os.unlink(temporary)  # noqa: PTH108 -- plain strings throughout
-            raise
-        with suppress(FileNotFoundError):  # someone removed it since: that is what happened last
-            self._names.sync(path)
-
-    def _publish(self, source: str, target: str) -> None:
-        full = f"{self._root}/{source}"
-        descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            files.FileReader.record_size(descriptor)
-            os.fsync(descriptor)
-        except OSError:
-            # What did not reach the disk counts as written from now on, so that a second try would
-            # seem to succeed. Source: fsync(2), notes.
-            with suppress(OSError):  # the first failure is the one to report
-                os.unlink(full)  # noqa: PTH108 -- plain strings throughout
-            raise
-        finally:
-            os.close(descriptor)
-        self._names.rename(full, target)
-        with suppress(FileNotFoundError):  # someone moved it on since, and synced that name
-            self._names.sync(target)
 
     def _move(self, source: str, target: str) -> None:
         full = f"{self._root}/{source}"

@@ -137,7 +137,19 @@ class Storage(Protocol):
         ...
 
     async def put(self, path: str, content: bytes) -> None:
-        """Make `content` the object at `path`, making directories as needed."""
+        """Make `content` the object at `path`, making directories as needed.
+
+        It is written now, also if it was there already; but then, if that was within the last
+        second, it may keep its time.
+        """
+        ...
+
+    async def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """Make objects as `put` does, for the cost of a few.
+
+        None has its name before those ahead of it would survive loss of power. Unless all of them
+        were there already, all are written now.
+        """
         ...
 
     async def open(self, path: str) -> Reader:
@@ -160,10 +172,18 @@ class Storage(Protocol):
         """
         ...
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(
+        self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Sync the growing object at `source` and rename it to `target`, replacing it.
 
         If it can't be synced it is removed: nobody can tell what of it reached the disk.
+
+        Args:
+            source: a path given to `create`.
+            target: the path of the object that it becomes.
+            ahead: objects to make as `put` does, for whoever sees `target` to see them too. If one
+                can't be made, nothing is published.
         """
         ...
 

@@ -1,7 +1,7 @@
 """What a check of the tree finds. What is done about it: `test_repair`."""
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -360,9 +360,12 @@ async def test_an_upload_whose_link_is_there_and_whose_blob_is_not_yet_is_no_pro
         said: object = None
 
         @override
-        async def publish(self, source: str, target: str) -> None:
+        async def publish(
+            self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+        ) -> None:
+            await self.put_all(ahead)
             self.said = await check(FilesystemStorage(tmp_path))
-            await super().publish(source, target)
+            await super().publish(source, target, ahead)
 
     await tree.push("team/a", image("two"), "v2")
     storage = Publishing(tmp_path)

@@ -1,7 +1,7 @@
 """What a repair does about what a check found, and that it hurts nobody who is at work."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -395,7 +395,10 @@ class TestBesideOthers:
 
         class Publishing(FilesystemStorage):
             @override
-            async def publish(self, source: str, target: str) -> None:
+            async def publish(
+                self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+            ) -> None:
+                await self.put_all(ahead)
                 digest = Digest.parse(f"sha256:{target.split('/')[-2]}")
                 path = layout.layer_link("team/a", digest)
                 repairing = Repair(
@@ -407,7 +410,7 @@ class TestBesideOthers:
                     problem = Problem(kind, path, "team/a", digest)
                     assert (await repairing.repair(problem)).repaired == GONE
                 await tree.storage.put(path, str(digest).encode())
-                await super().publish(source, target)
+                await super().publish(source, target, ahead)
 
         pushing = Tree(Publishing(tmp_path))
         digest = await pushing.upload("team/a", blob("being pushed"))
