@@ -55,7 +55,7 @@ class FileReader:
         self._may_wait = False
         self._was_cached: bool | None = None
         self.size: Final = size
-        self.recorded_size: Final = recorded
+        self.recorded_size = recorded
 
     @staticmethod
     def record_size(descriptor: int) -> None:
@@ -96,6 +96,7 @@ class FileReader:
             os.setxattr(self._descriptor, _SIZE, str(self.size).encode())
         except OSError:
             return False
+        self.recorded_size = self.size
         return True
 
     def forget(self, start: int, stop: int) -> None:
