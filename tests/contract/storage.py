@@ -8,7 +8,7 @@ import pytest
 
 from dockyard.clock import utc_now
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
-from dockyard.storage.interface import ObjectTooLargeError, Reader, Storage
+from dockyard.storage.interface import ABSENT, ObjectTooLargeError, Reader, Stamp, Storage
 
 
 LARGE = bytes(range(256)) * 4096
@@ -105,6 +105,12 @@ class MissingObjects:
         await storage.put("a/b/c", b"")
         with pytest.raises(PathUnknownError):
             await storage.list(path)
+
+    @pytest.mark.parametrize("path", ["nothing", "a/b/nothing", "a/b/c"])
+    async def test_nothing_to_name(self, storage: Storage, path: str) -> None:
+        await storage.put("a/b/c", b"")
+        with pytest.raises(PathUnknownError):
+            await storage.names(path)
 
     @pytest.mark.parametrize("path", ["nothing", "a/b/nothing"])
     async def test_nothing_to_stamp(self, storage: Storage, path: str) -> None:
@@ -267,7 +273,7 @@ class Readers:
 
 
 class Directories:
-    """`exists`, `list`, `stamp` and `delete`."""
+    """`exists`, `exist`, `list`, `names`, `stamp`, `stamps` and `delete`."""
 
     async def test_what_exists(self, storage: Storage) -> None:
         await storage.put("a/b/c", b"")
@@ -276,6 +282,40 @@ class Directories:
             assert await storage.exists(path)
         for path in ("b", "a/bb", "a/b/c/d", "a/b/cc"):
             assert not await storage.exists(path)
+
+    async def test_which_of_many_exist(self, storage: Storage) -> None:
+        await storage.put("a/b/c", b"")
+        await storage.create("a/g")
+        names = ["b", "nothing", "b/c", "b/nothing", "g", "g/below", "b/c/d"]
+        there = [True, False, True, False, True, False, False]
+        assert list(await storage.exist("a", names)) == there
+        assert list(await storage.exist("a", [])) == []
+        for directory in ("nothing", "a/b/c"):
+            assert list(await storage.exist(directory, ["b", "c"])) == [False, False]
+
+    async def test_any_number_may_be_looked_at_at_once(self, storage: Storage) -> None:
+        names = [f"{number}" for number in range(600)]
+        for name in names[::2]:
+            await storage.create(f"a/{name}")
+        there = [int(name) % 2 == 0 for name in names]
+        assert list(await storage.exist("a", names)) == there
+        absent = [stamp == ABSENT for stamp in await storage.stamps("a", names)]
+        assert absent == [not each for each in there]
+
+    async def test_names_come_in_order(self, storage: Storage) -> None:
+        for name in ("b", "a", "B", "\u00e9", "10", "9", "d/deeper/file"):
+            await storage.put(f"a/{name}", b"")
+        await storage.create("a/_growing")
+        assert list(await storage.names("a")) == [
+            "10",
+            "9",
+            "B",
+            "_growing",
+            "a",
+            "b",
+            "d",
+            "\u00e9",
+        ]
 
     async def test_a_directory_lists_its_own_names(self, storage: Storage) -> None:
         await storage.put("a/file", b"")
@@ -323,6 +363,23 @@ class Directories:
         await storage.delete("a/b")
         stamps.append(await storage.stamp("a"))
         told = [stamp for stamp in stamps if stamp is not None]
+        assert len(set(told)) == len(told)
+
+    async def test_what_is_not_there_has_the_stamp_of_that(self, storage: Storage) -> None:
+        await storage.put("a/b/c", b"")
+        stamps = await storage.stamps("a", ["b", "nothing", "b/c", "b/nothing", "b/c/d"])
+        assert [stamp == ABSENT for stamp in stamps] == [False, True, False, True, True]
+        assert list(await storage.stamps("nothing", ["b", "c"])) == [ABSENT, ABSENT]
+        assert list(await storage.stamps("a", [])) == []
+
+    async def test_the_stamp_of_an_object_tells_that_it_was_replaced(
+        self, storage: Storage
+    ) -> None:
+        told = list[Stamp]()
+        for content in (b"one", b"two"):
+            await storage.put("a/b", content)
+            (stamp,) = await storage.stamps("a", ["b"])
+            told += [] if stamp is None else [stamp]
         assert len(set(told)) == len(told)
 
     async def test_the_epoch_stays_while_nothing_was_lost(self, storage: Storage) -> None:

@@ -154,6 +154,10 @@ Operation = Callable[[FilesystemStorage], Awaitable[object]]
         pytest.param("stat", lambda storage: storage.size("a/b"), id="size"),
         pytest.param("stat", lambda storage: storage.exists("a/b"), id="exists"),
         pytest.param("stat", lambda storage: storage.stamp("a"), id="stamp"),
+        pytest.param("open", lambda storage: storage.stamps("a", ["b"]), id="stamps"),
+        pytest.param("open", lambda storage: storage.exist("a", ["b"]), id="exist"),
+        pytest.param("stat", lambda storage: storage.exist("a", ["none"]), id="exist, one of them"),
+        pytest.param("listdir", lambda storage: storage.names("a"), id="names"),
         pytest.param("scandir", lambda storage: storage.list("a"), id="list"),
         pytest.param("lstat", lambda storage: storage.delete("a"), id="delete"),
     ],
@@ -171,35 +175,6 @@ async def test_trouble_is_reported_with_its_cause(
         with pytest.raises(StorageError, match="Permission denied") as caught:
             await operation(storage)
     assert isinstance(caught.value.__cause__, PermissionError)
-
-
-class TestStamps:
-    async def test_a_directory_just_changed_has_none(self, storage: FilesystemStorage) -> None:
-        await storage.put("a/b", b"")
-        assert await storage.stamp("a") is None
-
-    async def test_a_settled_directory_has_one_that_lasts(
-        self, storage: FilesystemStorage, tmp_path: Path
-    ) -> None:
-        await storage.put("a/b", b"")
-        os.utime(tmp_path / "a", (1, 1))
-        stamp = await storage.stamp("a")
-        assert stamp is not None
-        assert await storage.stamp("a") == stamp
-        await storage.put("a/c", b"")
-        assert await storage.stamp("a") is None
-        os.utime(tmp_path / "a", (2, 2))
-        assert await storage.stamp("a") not in {None, stamp}
-
-    async def test_a_directory_made_anew_has_another(
-        self, storage: FilesystemStorage, tmp_path: Path
-    ) -> None:
-        stamps = set()
-        for name in ("a", "aa"):
-            await storage.put(f"{name}/b", b"")
-            os.utime(tmp_path / name, (1, 1))
-            stamps.add(await storage.stamp(name))
-        assert len(stamps) == 2
 
 
 class TestDirectoriesThatVanish:

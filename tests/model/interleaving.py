@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar
 
 from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage.inmemory import InMemoryStorage
-from dockyard.storage.interface import Entry, Reader, Writer
+from dockyard.storage.interface import Entry, Reader, Stamp, Writer
 
 
 IDENTIFIER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -172,12 +172,24 @@ class SteppedStorage:
         await self._turn("list", path)
         return await self.inner.list(path)
 
-    async def stamp(self, path: str) -> str | None:
+    async def names(self, path: str) -> Sequence[str]:
+        await self._turn("names", path)
+        return await self.inner.names(path)
+
+    async def stamp(self, path: str) -> Stamp | None:
         await self._turn("stamp", path)
         return await self.inner.stamp(path)
 
     async def witness(self, paths: Sequence[str]) -> None:
         """Nothing to look at twice: the storage inside is in memory."""
+
+    async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
+        await self._turn("stamps", *(f"{directory}/{name}" for name in names))
+        return await self.inner.stamps(directory, names)
+
+    async def exist(self, directory: str, names: Sequence[str]) -> Sequence[bool]:
+        # Each look by itself: others may come between any two of them.
+        return [await self.exists(f"{directory}/{name}") for name in names]
 
     async def delete(self, path: str) -> None:
         await self._turn("delete", path, writes=True)

@@ -17,7 +17,7 @@ from dockyard.errors import DigestInvalidError, ManifestInvalidError, PathUnknow
 from dockyard.oci import manifest as grammar
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
-from dockyard.storage.interface import Storage
+from dockyard.storage.interface import Stamp, Storage
 
 
 PAGE: Final = 250
@@ -57,7 +57,7 @@ class _Repository:
             can't undo what the later one found.
     """
 
-    stamps: Mapping[str, str] | None = None
+    stamps: Mapping[str, Stamp] | None = None
     subjects: dict[Digest, Digest | None] = field(default_factory=dict)
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -116,7 +116,9 @@ class Referrers:
         self._forget(name)
         return known
 
-    async def _look(self, name: str, known: _Repository, stamps: Mapping[str, str] | None) -> None:
+    async def _look(
+        self, name: str, known: _Repository, stamps: Mapping[str, Stamp] | None
+    ) -> None:
         present = await self._present(name)
         for digest in known.subjects.keys() - present:
             del known.subjects[digest]
@@ -142,9 +144,9 @@ class Referrers:
             return ()
         return sorted(entry.name for entry in entries if entry.is_directory)
 
-    async def _stamps(self, name: str) -> Mapping[str, str] | None:
+    async def _stamps(self, name: str) -> Mapping[str, Stamp] | None:
         """Return a stamp for each directory of revisions; `None` if one is too fresh."""
-        stamps: dict[str, str] = {}
+        stamps: dict[str, Stamp] = {}
         for algorithm in await self._algorithms(name):
             try:
                 stamp = await self._storage.stamp(f"{layout.revisions(name)}/{algorithm}")

@@ -17,8 +17,8 @@ from typing import Final
 from uuid import uuid4
 
 from dockyard.errors import PathUnknownError, StorageError
-from dockyard.storage import files
-from dockyard.storage.interface import Entry, ObjectTooLargeError
+from dockyard.storage import files, looks
+from dockyard.storage.interface import Entry, ObjectTooLargeError, Stamp
 from dockyard.storage.locks import FileLocks
 from dockyard.storage.naming import DurableNames
 from dockyard.storage.placing import Placing
@@ -34,10 +34,6 @@ must not cross one), and hidden, so that ``tree`` and ``ls`` show what distribut
 
 STALE: Final = 3600.0
 """Seconds after which an object in ``tmp/`` is a leftover: they live for milliseconds."""
-
-SETTLED: Final = 1.0
-"""Seconds after which a directory's time tells that it has not changed since: file systems count
-time in steps of up to a hundredth of a second, network file systems look again within one."""
 
 BATCH: Final = 256
 """Objects moved or removed in one turn of a thread: some 20 ms, so that a caller that is told to
@@ -181,13 +177,29 @@ class FilesystemStorage:
                 return await self._prompt.run(files.list_directory, full)
             return await in_thread(files.list_directory, full)
 
-    async def stamp(self, path: str) -> str | None:
+    async def names(self, path: str) -> Sequence[str]:
+        """See `Storage.names`. A large directory in a thread, sorting included."""
+        full = f"{self._root}/{path}"
+        with translating(path):
+            if (await self._prompt.run(os.stat, full)).st_size <= files.SMALL_DIRECTORY:
+                return await self._prompt.run(looks.names, full)
+            return await in_thread(looks.names, full)
+
+    async def stamp(self, path: str) -> Stamp | None:
         """See `Storage.stamp`."""
         with translating(path):
             status = await self._prompt.run(os.stat, f"{self._root}/{path}")
-        if abs(time.time() - status.st_mtime) < SETTLED:
-            return None
-        return f"{status.st_ino}-{status.st_mtime_ns}"
+        return looks.stamp_of(status, time.time())
+
+    async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
+        """See `Storage.stamps`."""
+        with translating(directory):
+            return await looks.look(self._prompt, looks.stamps, f"{self._root}/{directory}", names)
+
+    async def exist(self, directory: str, names: Sequence[str]) -> Sequence[bool]:
+        """See `Storage.exist`."""
+        with translating(directory):
+            return await looks.look(self._prompt, looks.exist, f"{self._root}/{directory}", names)
 
     async def witness(self, paths: Sequence[str]) -> FileWitness | None:
         """See `Storage.witness`."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from dockyard.clock import utc_now
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
-from dockyard.storage.interface import Entry, ObjectTooLargeError
+from dockyard.storage.interface import ABSENT, Entry, ObjectTooLargeError, Stamp
 
 
 READ_CHUNK: Final = 256 << 10
@@ -144,13 +144,25 @@ class InMemoryStorage:
             raise PathUnknownError(path)
         return [Entry(name, is_directory) for name, is_directory in found.items()]
 
-    async def stamp(self, path: str) -> str | None:
+    async def names(self, path: str) -> Sequence[str]:
+        """See `Storage.names`."""
+        return sorted(entry.name for entry in await self.list(path))
+
+    async def stamp(self, path: str) -> Stamp | None:
         """See `Storage.stamp`. Never sure: looking at the names costs as little."""
         await self.list(path)
         return None
 
     async def witness(self, paths: Sequence[str]) -> None:
         """See `Storage.witness`: what is in memory is read as fast as it is looked at."""
+
+    async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
+        """See `Storage.stamps`. Never sure of what is there."""
+        return [None if there else ABSENT for there in await self.exist(directory, names)]
+
+    async def exist(self, directory: str, names: Sequence[str]) -> Sequence[bool]:
+        """See `Storage.exist`."""
+        return [await self.exists(f"{directory}/{name}") for name in names]
 
     async def delete(self, path: str) -> None:
         """See `Storage.delete`."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
 
 from dockyard.errors import StorageError
 
@@ -28,6 +28,13 @@ class Entry:
 
     name: str
     is_directory: bool
+
+
+Stamp: TypeAlias = tuple[int, ...]
+"""What tells that something in a storage has not changed: it had the same stamp before."""
+
+ABSENT: Final[Stamp] = ()
+"""The stamp of what is not there."""
 
 
 class ObjectTooLargeError(StorageError):
@@ -230,8 +237,12 @@ class Storage(Protocol):
         """Return the names in the directory at `path`, in no order."""
         ...
 
-    async def stamp(self, path: str) -> str | None:
-        """Return a text that differs once names came to or left the directory at `path`.
+    async def names(self, path: str) -> Sequence[str]:
+        """Return the names in the directory at `path`, in the order of their code points."""
+        ...
+
+    async def stamp(self, path: str) -> Stamp | None:
+        """Return what differs once names came to or left the directory at `path`.
 
         `None`: they did so too short a time ago to tell; ask again later.
         """
@@ -242,6 +253,21 @@ class Storage(Protocol):
 
         What is read of them *after* that is what it stands for. `None`: that can't be told here, or
         one was changed too short a time ago.
+        """
+        ...
+
+    async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
+        """Return for each of the paths `names` below `directory` what `stamp` does, at low cost.
+
+        Of an object it differs once it was replaced or its bytes changed. What is not there is
+        `ABSENT`, and so are they all if `directory` is missing; what can't be looked at is `None`.
+        """
+        ...
+
+    async def exist(self, directory: str, names: Sequence[str]) -> Sequence[bool]:
+        """Return for each of the paths `names` below `directory` what `exists` does, at low cost.
+
+        None of them do if `directory` is missing.
         """
         ...
 

@@ -6,12 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from dockyard.storage.looks import SETTLED
 from dockyard.storage.promptness import Promptness
-
-
-SETTLED: Final = 1_000_000_000
-"""Nanoseconds after which a file's time tells that it has not changed since: file systems count
-time in steps of up to a hundredth of a second, network file systems look again within one."""
 
 
 class FileWitness:
@@ -34,11 +30,11 @@ class FileWitness:
         Raises:
             OSError: one is not there, or it can't be told.
         """
-        now = time.time_ns()
+        now = time.time()
         seen: list[tuple[str, int, int, int]] = []
         for path in paths:
             status = os.stat(path)  # noqa: PTH116 -- plain strings throughout
-            if abs(now - status.st_ctime_ns) < SETTLED or not stat.S_ISREG(status.st_mode):
+            if abs(now - status.st_ctime) < SETTLED or not stat.S_ISREG(status.st_mode):
                 return None
             seen.append((path, status.st_ino, status.st_ctime_ns, status.st_size))
         return cls(seen, prompt)

@@ -1,7 +1,10 @@
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from dockyard.storage import looks
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
 from tests.unit.core.trees import CountingStorage
@@ -22,3 +25,10 @@ def disk(tmp_path: Path) -> FilesystemStorage:
 def counting(tmp_path: Path) -> CountingStorage:
     """A storage that counts, whose root is `tmp_path`."""
     return CountingStorage(tmp_path)
+
+
+@pytest.fixture
+def settle(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Wait until the stamps of what was just written can be trusted; make that a short time."""
+    monkeypatch.setattr(looks, "SETTLED", 0.1)
+    return lambda: asyncio.sleep(0.15)

@@ -1,7 +1,6 @@
 import asyncio
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from dockyard.oci import mediatype
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
-from dockyard.storage.interface import Entry
+from dockyard.storage.interface import Entry, Stamp
 from tests.unit.core.trees import CountingStorage, add_revision, manifests_on
 
 
@@ -40,10 +39,7 @@ async def found(referrers: Referrers, name: str = "a", subject: Digest = SUBJECT
     return {referrer.manifest.digest for referrer in page}
 
 
-def settle(root: Path, name: str = "a") -> None:
-    """Let the times of a repository's directories lie long ago."""
-    for number, directory in enumerate((root / layout.revisions(name)).iterdir()):
-        os.utime(directory, (1000 + number, 1000 + number))
+Settle = Callable[[], Awaitable[None]]
 
 
 async def test_what_distribution_stored_is_found(disk: FilesystemStorage) -> None:
@@ -57,23 +53,23 @@ async def test_what_distribution_stored_is_found(disk: FilesystemStorage) -> Non
 
 
 async def test_what_distribution_stores_later_is_found_at_once(
-    disk: FilesystemStorage, tmp_path: Path
+    disk: FilesystemStorage, settle: Settle
 ) -> None:
     referrers = Referrers(disk, manifests_on(disk))
     there = set()
     for number in range(3):
         there.add(await add_revision(disk, "a", refers(f"{number}")))
         assert await found(referrers) == there
-    settle(tmp_path)
+    await settle()
     assert await found(referrers) == there
     there.add(await add_revision(disk, "a", refers("later")))
     assert await found(referrers) == there
 
 
-async def test_rm_is_seen_at_once(disk: FilesystemStorage, tmp_path: Path) -> None:
+async def test_rm_is_seen_at_once(disk: FilesystemStorage, settle: Settle) -> None:
     referrers = Referrers(disk, manifests_on(disk))
     kept, gone = [await add_revision(disk, "a", refers(seed)) for seed in ("kept", "gone")]
-    settle(tmp_path)
+    await settle()
     assert await found(referrers) == {kept, gone}
     await disk.delete(layout.revision("a", gone))
     assert await found(referrers) == {kept}
@@ -92,11 +88,11 @@ class TestCosts:
         assert counting.gets == read
 
     async def test_a_settled_repository_is_not_listed_again(
-        self, counting: CountingStorage, tmp_path: Path
+        self, counting: CountingStorage, settle: Settle
     ) -> None:
         digest = await add_revision(counting, "a", refers("1"))
         referrers = Referrers(counting, manifests_on(counting))
-        settle(tmp_path)
+        await settle()
         assert await found(referrers) == {digest}
         listed = counting.lists
         assert await found(referrers) == {digest}
@@ -113,15 +109,15 @@ class TestCosts:
             assert counting.lists > listed + 1
 
     async def test_a_manifest_that_could_not_be_read_is_tried_again(
-        self, disk: FilesystemStorage, tmp_path: Path
+        self, disk: FilesystemStorage, settle: Settle
     ) -> None:
         digest = await add_revision(disk, "a", refers("1"))
         await disk.delete(layout.blob(digest))
-        settle(tmp_path)
+        await settle()
         referrers = Referrers(disk, manifests_on(disk))
         assert await found(referrers) == set()
         await disk.put(layout.blob(digest), refers("1"))
-        settle(tmp_path)
+        await settle()
         assert await found(referrers) == {digest}
 
     async def test_others_get_their_turn_while_many_are_read(self, disk: FilesystemStorage) -> None:
@@ -217,10 +213,10 @@ async def test_algorithms_are_looked_up_apart(disk: FilesystemStorage, tmp_path:
 
 @pytest.mark.parametrize("method", ["stamp", "list"])
 async def test_revisions_that_vanish_within_a_look(
-    disk: FilesystemStorage, tmp_path: Path, method: str
+    disk: FilesystemStorage, tmp_path: Path, method: str, settle: Settle
 ) -> None:
     await add_revision(disk, "a", refers("1"))
-    settle(tmp_path)
+    await settle()
 
     class Vanishing(FilesystemStorage):
         async def _vanish(self, path: str) -> None:
@@ -228,7 +224,7 @@ async def test_revisions_that_vanish_within_a_look(
                 await self.delete(path)
 
         @override
-        async def stamp(self, path: str) -> str | None:
+        async def stamp(self, path: str) -> Stamp | None:
             if method == "stamp":
                 await self._vanish(path)
             return await super().stamp(path)

@@ -1,4 +1,7 @@
 import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,6 +14,7 @@ from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
+from tests.unit.core.trees import CountingStorage
 
 
 ONE, TWO, THREE = (Digest.of(content) for content in (b"1", b"2", b"3"))
@@ -128,6 +132,79 @@ async def test_a_repository_that_is_none(memory: InMemoryStorage) -> None:
     with pytest.raises(RepositoryUnknownError) as caught:
         await Tags(memory, Trash(memory)).page("a", None, "")
     assert caught.value.name == "a"
+
+
+class TestWhatIsRemembered:
+    """The names of a settled directory are; each tag of a page is looked at every time."""
+
+    @pytest.fixture
+    async def storage(
+        self, counting: CountingStorage, settle: Callable[[], Awaitable[None]]
+    ) -> CountingStorage:
+        for number in range(50):
+            await counting.create(layout.tag_current("a", f"{number:02}"))
+        await settle()
+        return counting
+
+    async def test_a_settled_directory_is_not_listed_again(self, storage: CountingStorage) -> None:
+        tags = Tags(storage, Trash(storage))
+        await tags.page("a", 3, "")
+        storage.named.clear()
+        assert await tags.page("a", 20, "09") == ([f"{number}" for number in range(10, 30)], True)
+        assert storage.named == []
+
+    async def test_only_what_may_be_on_the_page_is_looked_at(
+        self, storage: CountingStorage
+    ) -> None:
+        await Tags(storage, Trash(storage)).page("a", 20, "09")
+        looked_at = [f"{layout.tag_current('a', f'{number}')}" for number in range(10, 31)]
+        assert storage.looked_at == looked_at
+
+    async def test_what_others_do_shows_at_once(
+        self, storage: CountingStorage, tmp_path: Path
+    ) -> None:
+        tags = Tags(storage, Trash(storage))
+        assert await tags.page("a", 2, "") == (["00", "01"], True)
+        (tmp_path / layout.tag_current("a", "00")).unlink()
+        assert await tags.page("a", 2, "") == (["01", "02"], True)
+        await storage.create(layout.tag_current("a", "00"))
+        assert await tags.page("a", 2, "") == (["00", "01"], True)
+        shutil.rmtree(tmp_path / layout.tag("a", "01"))
+        assert await tags.page("a", 2, "") == (["00", "02"], True)
+        shutil.rmtree(tmp_path / layout.repository("a"))
+        with pytest.raises(RepositoryUnknownError):
+            await tags.page("a", 2, "")
+
+    async def test_changes_within_one_tick(self, storage: CountingStorage, tmp_path: Path) -> None:
+        """The file system's time may be the same for both: what is so fresh is not trusted."""
+        tags = Tags(storage, Trash(storage))
+        for number in range(50):
+            await storage.create(layout.tag_current("a", f"new-{number}"))
+            assert (await tags.page("a", 9, "new"))[0] == [f"new-{number}"]
+            shutil.rmtree(tmp_path / layout.tag("a", f"new-{number}"))
+            assert (await tags.page("a", 9, "new"))[0] == []
+
+    async def test_a_tag_that_is_being_made_shows_once_it_has_its_link(
+        self, storage: CountingStorage, tmp_path: Path, settle: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Its directory is there for long, so that nothing tells but the link itself."""
+        tags = Tags(storage, Trash(storage))
+        (tmp_path / layout.tag_current("a", "new")).parent.mkdir(parents=True)
+        await settle()
+        for _ in range(2):
+            assert (await tags.page("a", 9, "new"))[0] == []
+            assert (await tags.page("a", 9, "48"))[0] == ["49"]
+        await storage.create(layout.tag_current("a", "new"))
+        assert (await tags.page("a", 9, "48"))[0] == ["49", "new"]
+
+    async def test_many_without_a_link_do_no_harm(
+        self, storage: CountingStorage, tmp_path: Path
+    ) -> None:
+        for number in range(40):
+            (tmp_path / layout.tag_current("a", f"{number:02}")).unlink()
+        tags = Tags(storage, Trash(storage))
+        assert await tags.page("a", 2, "") == (["40", "41"], True)
+        assert await tags.page("a", 10, "") == ([f"{number}" for number in range(40, 50)], False)
 
 
 def test_no_condition_always_holds() -> None:

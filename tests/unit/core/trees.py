@@ -1,7 +1,8 @@
 """Trees of docker-distribution, written by hand, and a storage that counts what is asked of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from typing_extensions import override
@@ -16,7 +17,7 @@ from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
-from dockyard.storage.interface import Entry, Storage
+from dockyard.storage.interface import Entry, Stamp, Storage
 
 
 NOW: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -63,6 +64,28 @@ class CountingStorage(FilesystemStorage):
     lists = 0
     gets = 0
     opens = 0
+    named: list[str]
+    looked_at: list[str]
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.named = []
+        self.looked_at = []
+
+    @override
+    async def names(self, path: str) -> Sequence[str]:
+        self.named.append(path)
+        return await super().names(path)
+
+    @override
+    async def exist(self, directory: str, names: Sequence[str]) -> Sequence[bool]:
+        self.looked_at += (f"{directory}/{name}" for name in names)
+        return await super().exist(directory, names)
+
+    @override
+    async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
+        self.looked_at += (f"{directory}/{name}" for name in names)
+        return await super().stamps(directory, names)
 
     @override
     async def list(self, path: str) -> Iterable[Entry]:
