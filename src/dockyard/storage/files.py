@@ -29,9 +29,6 @@ SMALL_DIRECTORY: Final = 4096
 """Bytes that a directory has, at most, to be listed without a thread: one block of ext4, some dozen
 digests. Listing takes 25 us, going to a thread and back another 100."""
 
-WRITE_BACK: Final = 8 << 20
-"""Bytes of an upload after which the disk is set to work: 8 MiB are 20 ms of a disk of 400 MB/s."""
-
 MAKE_TRIES: Final = 5
 """Times directories are made again when someone removes them at the same moment."""
 
@@ -137,7 +134,6 @@ class FileWriter:
     def __init__(self, descriptor: int, size: int, prompt: Promptness) -> None:
         self._descriptor: Final = descriptor
         self._prompt: Final = prompt
-        self._begun = size  # up to where the kernel was told to write to the disk
         self.size = size
 
     async def append(self, chunk: bytes) -> None:
@@ -151,18 +147,6 @@ class FileWriter:
                 raise StorageFullError(f"no room left: {error.strerror}") from error
             raise StorageError(f"write failed: {error.strerror}") from error
         self.size += len(chunk)
-        if self.size - self._begun >= WRITE_BACK:
-            await in_thread(self._begin_writing_back)
-
-    def _begin_writing_back(self) -> None:
-        """Let the disk write while the rest arrives, so that the closing sync has little left.
-
-        The advice is to forget the pages. They are dirty: so the kernel begins to write them, and
-        keeps them. It may wait for room in the disk's queue.
-        """
-        start, self._begun = self._begun, self.size
-        with suppress(OSError):  # it is advice
-            os.posix_fadvise(self._descriptor, start, self.size - start, os.POSIX_FADV_DONTNEED)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
