@@ -84,10 +84,10 @@ class Worker:
         body = b"".join(message["body"] for message in bodies)
         return b"HTTP/1.1 %d OK\r\n" % start["status"] + DATE + b"".join(lines) + b"\r\n" + body
 
-    def again(self, head: bytes) -> bytes | None:
+    def again(self, head: bytes, client: tuple[str, int] = CLIENT) -> bytes | None:
         """Return what is answered to a head at once, if anything is."""
         sent: list[bytes] = []
-        if not self.log.answer_at_once(head, CLIENT, DATE, sent.append):
+        if not self.log.answer_at_once(head, client, DATE, sent.append):
             assert not sent
             return None
         (answer,) = sent
@@ -210,6 +210,19 @@ class TestTheSame:
             assert "response completed" in again
             *_, before, again = worker.access.read_text().splitlines()
             assert re.sub(r"\[[^]]*]", "", before) == re.sub(r"\[[^]]*]", "", again)
+
+    @pytest.mark.parametrize("claim", ["", "nobody", "2001:db8::1"])
+    async def test_who_asks_is_told_of_each(self, worker: Worker, image: Image, claim: str) -> None:
+        """A claim that is no address is passed over, for whoever makes it."""
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1", fields={"X-Forwarded-For": claim} if claim else None)
+        await worker.learn(head)
+        assert worker.again(head, ("198.51.100.1", 80))
+        await asyncio.sleep(0)
+        told = claim if ":" in claim else "198.51.100.1"
+        line = worker.lines.read_text().splitlines()[-1]
+        assert f'remoteaddr="{told}{"" if told == claim else ":80"}"' in line
+        assert worker.access.read_text().splitlines()[-1].startswith(f"{told} - - [")
 
     async def test_the_pull_is_noted(self, worker: Worker, image: Image) -> None:
         await worker.push(image, "v1")

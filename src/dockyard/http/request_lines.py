@@ -63,12 +63,12 @@ class Account:
         self._fields: Final[dict[bytes, bytes]] = dict(scope["headers"])
         self.remote: Final = (
             client_address(scope["headers"], scope.get("client"))
-            if self.is_forwarded
+            if self._is_forwarded
             else peer_address(scope.get("client"))
         )
 
     @property
-    def is_forwarded(self) -> bool:
+    def _is_forwarded(self) -> bool:
         """Whether somebody else may have asked than who is at the other end."""
         return b"x-forwarded-for" in self._fields or b"x-real-ip" in self._fields
 

@@ -171,7 +171,8 @@ class RequestLog:
         *fields, (name, _) = channel.headers
         replay.fields = b"".join(b"%b: %b\r\n" % field for field in fields) + name + b": "
         replay.line, (_, replay.user, replay.access) = line, account.access()
-        replay.remote = account.remote if account.is_forwarded else None
+        is_peer = account.remote == peer_address(scope.get("client"))
+        replay.remote = None if is_peer else account.remote
         replay.scope = {"method": scope["method"], "path": scope["path"]}
         replays.keep(replay)
 
