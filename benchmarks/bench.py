@@ -14,6 +14,7 @@ to be. The results go to a file, from which ``report.py`` writes the document.
 """
 
 import argparse
+import compileall
 import fnmatch
 import json
 import os
@@ -267,6 +268,7 @@ def main() -> None:
         raise SystemExit(f"no row matches {options.rows}")
     found = contestants(options.contestants)
     build_load()
+    compileall.compile_dir(ROOT / "src", quiet=1)  # as pip does with what it installs
     options.folder.mkdir(exist_ok=True)
     if shutil.disk_usage(options.folder).free < ROOM:
         raise SystemExit(f"{options.folder} has no room: {ROOM >> 30} GiB are needed")

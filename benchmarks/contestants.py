@@ -82,6 +82,14 @@ class Setup:
     places: Mapping[str, Path] = field(default_factory=dict)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of all contestants."""
+    found = os.environ | {"OTEL_TRACES_EXPORTER": "none"}
+    # Compiling the sources anew at each start is what nobody does who has installed them.
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found
+
+
 def free_port() -> int:
     """Return a port of the loopback that nobody uses."""
     with socket.socket() as probe:
@@ -206,8 +214,7 @@ class Server:
         command = self._command()
         began = time.perf_counter()
         with (self._folder / "log").open("wb") as log:
-            environment = os.environ | {"OTEL_TRACES_EXPORTER": "none"}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
         while not self._answers():
             if self._process.poll() is not None or time.perf_counter() - began > STARTING:
                 log_end = (self._folder / "log").read_text(errors="replace")[-2000:]

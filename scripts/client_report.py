@@ -92,6 +92,21 @@ CLIENTS: Final[Sequence[Client]] = (
     Client("cosign", lambda: built("cosign"), "clients.test_cosign"),
     Client("oras for Python", lambda: python("oras"), "clients.test_python_clients", "oras"),
     Client("python-dxf", lambda: python("python-dxf"), "clients.test_python_clients", "dxf"),
+    Client(
+        "docker, logging in over TLS", lambda: asked("dockerd"), "clients.test_entrances", "[docker"
+    ),
+    Client(
+        "podman, logging in over TLS", lambda: asked("podman"), "clients.test_entrances", "[podman"
+    ),
+    Client(
+        "skopeo, logging in over TLS", lambda: asked("skopeo"), "clients.test_entrances", "[skopeo"
+    ),
+    Client(
+        "containerd `ctr`, logging in over TLS",
+        lambda: asked("ctr"),
+        "clients.test_entrances",
+        "[containerd",
+    ),
     Client("docker-registry 2", lambda: asked("docker-registry"), "takeover", "docker-registry"),
     Client("distribution 3", lambda: built("registry-v3"), "takeover", "distribution-3"),
     Client("OCI conformance suite", lambda: built("conformance"), "conformance"),

@@ -16,6 +16,7 @@ from dockyard.core.policy import Policy
 from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
+from dockyard.core.standing import Standing
 from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
@@ -49,7 +50,7 @@ def services_on(
     return Services(
         settings=replace(ApiSettings(delete_enabled=True), **settings),
         blobs=blobs,
-        uploads=Uploads(storage, blobs, leases, clock),
+        uploads=Uploads(storage, leases, clock),
         manifests=manifests,
         tags=tags,
         referrers=Referrers(storage, manifests),
@@ -57,6 +58,7 @@ def services_on(
         removals=Removals(storage, manifests, tags, trash),
         pulls=Pulls(Database(None), clock),
         keys=Keys(Database(None), None, clock),
+        standing=Standing(storage),
     )
 
 

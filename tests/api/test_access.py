@@ -1,6 +1,7 @@
 """Who is let in: each kind of principal, on each route. A new route is covered by itself."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from dockyard.auth.actions import Action
-from dockyard.http.routes import ROUTES, Route
+from dockyard.http.routes import ROUTES, TOKEN_ROUTES, Route
 from tests.api.entrance import MAY, PASSWORD, basic, bearer, ruled, token
 from tests.inprocess import application, client_of
 from tests.parts.images import digest_of
@@ -34,11 +35,18 @@ EACH = [
 ]
 
 
-def refused(status: int, login: str, needs: Action) -> bool:
-    """Return whether `status` is the refusal that is due; nothing else may be one."""
+def refused(status: int, login: str, needs: Action, may: Collection[Action] | None = None) -> bool:
+    """Return whether `status` is the refusal that is due; nothing else may be one.
+
+    Args:
+        status: the status that was answered.
+        login: who asked; empty if nobody knows.
+        needs: what was to be done.
+        may: what they may, if that is not what `MAY` says.
+    """
     if needs is Action.BASE:
         due = 0 if login else 401
-    elif needs in MAY[login]:
+    elif needs in (MAY[login] if may is None else may):
         due = 0
     else:
         due = 403 if login else 401
@@ -268,3 +276,54 @@ async def test_silly_wants_a_header_and_no_more(tmp_path: Path) -> None:
             'Bearer realm="http://x/t",service="s",scope="repository:a:pull"'
         )
         assert (await client.get("/v2/", headers={"Authorization": "x"})).status_code == 200
+
+
+@pytest.mark.parametrize("login", MAY)
+async def test_the_token_service_takes_everybody_who_tells_no_lie(
+    login: str, tmp_path: Path
+) -> None:
+    async with ruled(tmp_path) as client:
+        for route in TOKEN_ROUTES:
+            form = {"grant_type": "password", "username": login or "reader", "password": PASSWORD}
+            answer = await client.request(
+                route.method,
+                f"/{route.path}",
+                headers=basic(login),
+                data=form if route.method == "POST" else None,
+            )
+            assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [basic("admin", "wrong"), basic("nobody"), basic("robot$no"), bearer("a.b.c")],
+    ids=["wrong", "unknown", "robot", "token"],
+)
+async def test_who_proves_nothing_gets_no_token(headers: dict[str, str], tmp_path: Path) -> None:
+    async with ruled(tmp_path) as client:
+        answer = await client.get("/auth/token", headers=headers)
+        assert answer.status_code == 401
+        assert "token" not in answer.json()
+        assert answer.headers["www-authenticate"] == 'Basic realm="registry"'
+
+
+async def test_a_refusal_does_not_tell_what_is_there(tmp_path: Path) -> None:
+    """Neither whether there is a repository, nor whether there is a user."""
+    async with ruled(tmp_path) as client:
+        upload = f"/v2/secret/there/blobs/uploads/?digest={DIGEST}"
+        pushed = await client.post(upload, content=CONTENT, headers=basic("admin"))
+        assert pushed.status_code == 201
+        for path in ("tags/list", "manifests/1", f"blobs/{DIGEST}"):
+            for headers in ({}, basic("reader")):
+                there, absent = [
+                    await client.get(f"/v2/secret/{name}/{path}", headers=headers)
+                    for name in ("there", "gone")
+                ]
+                assert there.status_code == absent.status_code == (403 if headers else 401)
+                assert there.text.replace("there", "") == absent.text.replace("gone", "")
+        wrong, unknown = [
+            await client.get("/v2/", headers=basic(login, "wrong")) for login in ("admin", "nobody")
+        ]
+        assert wrong.status_code == unknown.status_code == 401
+        assert wrong.text == unknown.text
+        assert wrong.headers["www-authenticate"] == unknown.headers["www-authenticate"]

@@ -510,15 +510,21 @@ async def test_a_finished_upload_that_can_not_be_tidied_is_finished(
     disk: Registry, log: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = (await disk.begin(NAME)).location
-    replace = os.replace
+    replace, unlink = os.replace, os.unlink
 
     def refuse(source: str, target: str) -> None:
         if "/.dockyard/tmp/" in target:
             raise OSError(errno.EIO, "Input/output error")
         replace(source, target)
 
+    def refuse_to_remove(path: str) -> None:
+        if "/_uploads/" in path:
+            raise OSError(errno.EIO, "Input/output error")
+        unlink(path)
+
     with monkeypatch.context() as broken:
         broken.setattr(os, "replace", refuse)
+        broken.setattr(os, "unlink", refuse_to_remove)
         (await disk.finish(location, CONTENT, CONTENT)).expect(201)
     assert [line["event"] for line in log] == ["leftover upload"]
     assert (await disk.blob(NAME, DIGEST)).body == CONTENT

@@ -11,13 +11,10 @@ import pytest
 import structlog
 
 from dockyard.http.messages import Message, Receive, Scope, Send
-from dockyard.http.request_log import (
-    Application,
-    RequestLog,
-    client_address,
-    render_duration,
-)
-from dockyard.telemetry import FACTS, Lines, configure
+from dockyard.http.request_lines import client_address, render_duration
+from dockyard.http.request_log import Application, RequestLog
+from dockyard.telemetry import FACTS, configure
+from dockyard.telemetry.lines import Lines
 
 
 class Pipe:

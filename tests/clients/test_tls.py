@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
+from tests.parts.addresses import ADDRESS, beyond_the_loopback
 from tests.parts.authority import Authority, Pair
 from tests.parts.daemon import wait_for
 from tests.parts.engines import Containerd, DaemonlessEngine, DockerEngine
@@ -32,26 +32,6 @@ from tests.parts.registries import RegistryUnderTest
 
 
 HOST = "registry.test"
-
-
-def own_address() -> str:
-    """Return an address of this machine beyond the loopback, if it has one; nothing is sent.
-
-    Docker verifies nothing of a registry whose name leads to the loopback.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
-
-
-ADDRESS = own_address()
-
-beyond_the_loopback = pytest.mark.skipif(
-    ADDRESS.startswith("127."), reason="this machine has no address beyond the loopback"
-)
 
 
 class SecureRegistry(RegistryUnderTest):

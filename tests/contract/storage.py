@@ -552,12 +552,24 @@ class Notes:
         await storage.move("trash", "elsewhere")
         assert await storage.modified("elsewhere/two") == written
 
-    async def test_writing_again_is_later(self, storage: Storage) -> None:
+    @pytest.mark.parametrize(("content", "after"), [(b"x", 1.1), (b"y", 0.05)])
+    async def test_writing_again_is_later(
+        self, storage: Storage, content: bytes, after: float
+    ) -> None:
         await storage.put("a", b"x")
         first = await storage.modified("a")
-        await asyncio.sleep(0.05)
-        await storage.put("a", b"x")
+        await asyncio.sleep(after)
+        await storage.put("a", content)
         assert await storage.modified("a") > first
+
+    async def test_of_several_all_are_later_when_one_is_new(self, storage: Storage) -> None:
+        """A tag that goes back to what it pointed to a moment ago did so now."""
+        await storage.put_all([("a", b"x"), ("b", b"x")])
+        first = await storage.modified("a")
+        await asyncio.sleep(0.05)
+        await storage.put_all([("a", b"x"), ("b", b"y")])
+        assert await storage.modified("a") > first
+        assert await read(storage, "b") == b"y"
 
     async def test_an_upload_is_written_when_it_is_published_or_before(
         self, storage: Storage

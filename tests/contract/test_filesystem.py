@@ -183,16 +183,16 @@ class TestDirectoriesThatVanish:
     async def test_they_are_made_again(
         self, storage: FilesystemStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        makedirs = os.makedirs
+        mkdir = os.mkdir
         removed: list[str] = []
 
-        def vanish(path: str, **options: Any) -> None:  # noqa: ANN401 -- as makedirs has them
-            makedirs(path, **options)
+        def vanish(path: str, *mode: int) -> None:
+            mkdir(path, *mode)
             if path.endswith("/a/b") and len(removed) < MAKE_TRIES - 2:
                 os.rmdir(path)  # noqa: PTH106 -- the same form as the code under test
                 removed.append(path)
 
-        monkeypatch.setattr(os, "makedirs", vanish)
+        monkeypatch.setattr(os, "mkdir", vanish)
         await storage.put("a/b/c", b"x")
         assert len(removed) == MAKE_TRIES - 2
         assert (tmp_path / "a/b/c").read_bytes() == b"x"

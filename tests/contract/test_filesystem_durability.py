@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dockyard.errors import PathUnknownError, StorageError, StorageFullError
-from dockyard.storage import naming
+from dockyard.storage import naming, placing
 from dockyard.storage.filesystem import PRIVATE, FilesystemStorage
 from tests.contract.storage import grow, read
 
@@ -140,6 +140,65 @@ class TestOrder:
         await put(storage)
         for directory, parent in (("a", "."), ("a/b", "a"), ("a/b/c", "a/b")):
             assert recorder.place("fsync", parent) > recorder.place("mkdir", directory)
+
+    async def test_what_is_in_place_and_durable_is_not_written_again(
+        self, storage: FilesystemStorage, recorder: Recorder
+    ) -> None:
+        await put(storage)
+        recorder.calls.clear()
+        await put(storage)
+        assert recorder.calls == []
+
+    async def test_what_another_process_put_there_is_synced(
+        self, storage: FilesystemStorage, recorder: Recorder, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a/b/c").mkdir(parents=True)
+        (tmp_path / TARGET).write_bytes(b"new")
+        recorder.calls.clear()
+        await put(storage)
+        assert {("fsync", TARGET), ("fsync", "a/b/c"), ("fsync", ".")} <= set(recorder.calls)
+        assert not [call for call in recorder.calls if call[0] == "replace"]
+
+    async def test_what_another_process_put_there_since_is_synced(
+        self, storage: FilesystemStorage, recorder: Recorder, tmp_path: Path
+    ) -> None:
+        await put(storage)
+        times = (tmp_path / TARGET).stat()
+        (tmp_path / TARGET).write_bytes(b"new")
+        os.utime(tmp_path / TARGET, ns=(times.st_atime_ns, times.st_mtime_ns))
+        recorder.calls.clear()
+        await put(storage)
+        assert {("fsync", TARGET), ("fsync", "a/b/c")} <= set(recorder.calls)
+
+    async def test_only_so_many_objects_are_remembered(
+        self, storage: FilesystemStorage, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(placing, "KNOWN_OBJECTS", 1)
+        await put(storage)
+        await storage.put("a/b/c/other", b"x")
+        recorder.calls.clear()
+        await put(storage)
+        assert ("fsync", TARGET) in recorder.calls
+
+    async def test_each_of_several_is_durable_before_the_next_has_its_name(
+        self, storage: FilesystemStorage, recorder: Recorder
+    ) -> None:
+        await storage.put_all([("a/b/one", b"x"), ("a/c/two", b"x")])
+        first, _ = recorder.place_of_rename_to("a/b/one")
+        second, _ = recorder.place_of_rename_to("a/c/two")
+        assert first < recorder.place("fsync", "a/b") < second < recorder.place("fsync", "a/c")
+        assert recorder.place("fsync", "a") > recorder.place("mkdir", "a/c")
+
+    async def test_what_goes_ahead_of_a_blob_is_durable_with_it(
+        self, storage: FilesystemStorage, recorder: Recorder
+    ) -> None:
+        await grow(storage, "up/data", b"new")
+        await storage.publish("up/data", TARGET, [("links/one", b"x")])
+        ahead, _ = recorder.place_of_rename_to("links/one")
+        renamed, _ = recorder.place_of_rename_to(TARGET)
+        assert ahead < renamed
+        assert recorder.place("fsync", "links") > ahead
+        assert recorder.place("fsync", "a/b/c") > renamed
 
     async def test_only_so_many_directories_are_remembered(
         self, storage: FilesystemStorage, recorder: Recorder, monkeypatch: pytest.MonkeyPatch

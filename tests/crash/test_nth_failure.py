@@ -26,7 +26,6 @@ CALLS: Final = (
     "fstat",
     "unlink",
     "rmdir",
-    "listdir",
 )
 """What the storage asks of the kernel, under the names by which Python offers it."""
 

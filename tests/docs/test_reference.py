@@ -15,7 +15,7 @@ import pytest
 from dockyard.cli.main import registry
 from dockyard.errors import RegistryError
 from dockyard.http.failures import FAILURES, MESSAGES
-from dockyard.http.routes import ROUTES
+from dockyard.http.routes import ROUTES, TOKEN_ROUTES
 from dockyard.oci.digest import Digest
 from dockyard.server.limits import ConnectionLimits, HTTP2Limits
 from dockyard.server.metrics import HANDLERS, Metrics
@@ -107,12 +107,13 @@ class TestRoutes:
             (row["Endpoint"], row["Method"], code(row["Path"]), row["Access"]) for row in table.rows
         ]
         assert documented == [
-            (route.endpoint, route.method, route.path, route.needs.value) for route in ROUTES
+            (route.endpoint, route.method, route.path, route.needs.value)
+            for route in (*ROUTES, *TOKEN_ROUTES)
         ]
 
     def test_every_endpoint_has_a_section(self) -> None:
         sections = {heading.text.split(":")[0] for heading in reference("routes").headings}
-        assert {route.endpoint for route in ROUTES} <= sections
+        assert {route.endpoint for route in (*ROUTES, *TOKEN_ROUTES)} <= sections
 
 
 class TestErrors:
@@ -229,7 +230,8 @@ class TestLogs:
     def test_every_field_of_a_request_has_a_row(self) -> None:
         table = reference("logs").table("Of a request")
         form = re.compile(r"(?:auth|err|http|vars)\.[a-z.]+")
-        logged = {text for text in texts("http.request_log") if form.fullmatch(text)}
+        found = {*texts("http.request_log"), *texts("http.request_lines")}
+        logged = {text for text in found if form.fullmatch(text)}
         assert {code(row["Field"]) for row in table.rows} == logged - ASGI
 
     def test_every_message_has_a_row(self) -> None:

@@ -115,6 +115,8 @@ def test_pulls_keep_half_their_throughput_and_others_log_in(
         found = [ask(guarded, "/v2/", "secret", f"127.0.0.{each}")[0] for each in range(2, 10)]
         wrong = ask(guarded, "/v2/", "guess", "127.0.0.1")[0]
         assert time.monotonic() - began < SECONDS + 2
+    # Once more: when something else on the machine began meanwhile, this tells.
+    alone = min(alone, pulls(guarded, token, 5))
     guesses = int(re.findall(r"(\d+) requests in", report[0])[0])
     refused = int(re.findall(r"Non-2xx or 3xx responses: (\d+)", report[0])[0])
     rate = guesses / (SECONDS + 2)

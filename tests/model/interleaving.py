@@ -109,6 +109,10 @@ class SteppedStorage:
         await self._turn("put", path, writes=True)
         await self.inner.put(path, content)
 
+    async def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        for path, content in objects:
+            await self.put(path, content)
+
     async def open(self, path: str) -> Reader:
         await self._turn("open", path)
         return await self.inner.open(path)
@@ -123,7 +127,10 @@ class SteppedStorage:
         await self._turn("create", path, writes=True)
         await self.inner.create(path, content)
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(
+        self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        await self.put_all(ahead)
         await self._turn("publish", source, target, writes=True)
         await self.inner.publish(source, target)
 
@@ -172,6 +179,9 @@ class SteppedStorage:
     async def stamp(self, path: str) -> Stamp | None:
         await self._turn("stamp", path)
         return await self.inner.stamp(path)
+
+    async def witness(self, paths: Sequence[str]) -> None:
+        """Nothing to look at twice: the storage inside is in memory."""
 
     async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
         await self._turn("stamps", *(f"{directory}/{name}" for name in names))

@@ -271,7 +271,7 @@ class Process:
         self.client = f"client {id(self)}"
         self.blobs = makers.blobs(storage, leases, trash)
         self.manifests = makers.manifests(storage, self.blobs, tags, Policy(), leases, trash)
-        self.uploads = Uploads(storage, self.blobs, leases, utc_now)
+        self.uploads = Uploads(storage, leases, utc_now)
         self.tags = tags
         self.removals = makers.removals(storage, self.manifests, tags, trash)
         self.collector = makers.collector(storage, self.manifests, leases, trash)

@@ -5,6 +5,7 @@ Source: distribution v3.1.1, docs/spec/auth/token.md and oauth.md.
 
 import base64
 import json
+import ssl
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -20,6 +21,7 @@ from joserfc.jwk import ECKey
 from typing_extensions import override
 
 from dockyard.clock import utc_now
+from tests.parts.authority import Pair
 from tests.unit.auth.signed import certificate, pem, sign, x5c
 
 
@@ -88,20 +90,33 @@ def _granted(scope: str, login: str) -> dict[str, object]:
 
 
 @contextmanager
-def token_server(folder: Path) -> Iterator[dict[str, Any]]:
-    """Run one; yield the registry's section ``auth.token`` for it."""
+def token_server(
+    folder: Path, address: str = "127.0.0.1", pair: Pair | None = None
+) -> Iterator[dict[str, Any]]:
+    """Run one; yield the registry's section ``auth.token`` for it.
+
+    Args:
+        folder: has the certificate that its tokens are signed with.
+        address: where it listens.
+        pair: its certificate for TLS; without one it speaks none.
+    """
     private = ec.generate_private_key(ec.SECP256R1())
     ours = certificate("tokens", private, now=utc_now())
     content = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     handler = type("Handler", (_Handler,), {"key": ECKey.import_key(content), "chain": x5c(ours)})
     bundle = folder / "tokens.pem"
     bundle.write_bytes(pem(ours))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer((address, 0), handler) as server:
+        if pair is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(pair.certificate, pair.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        scheme = "http" if pair is None else "https"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             yield {
-                "realm": f"http://127.0.0.1:{server.server_port}/token",
+                "realm": f"{scheme}://{address}:{server.server_port}/token",
                 "service": SERVICE,
                 "issuer": ISSUER,
                 "rootcertbundle": str(bundle),

@@ -10,7 +10,9 @@ import pytest
 import structlog
 from hypothesis import given, strategies as st
 
-from dockyard.telemetry import Clock, Json, Lines, Text, configure, logger, quote
+from dockyard.telemetry import configure, logger
+from dockyard.telemetry.forms import Clock, Json, Text, quote
+from dockyard.telemetry.lines import Lines
 
 
 @dataclass

@@ -16,10 +16,13 @@ class Account:
         principal: who that is.
         hashed: the bcrypt hash of their secret, or what is no hash where no password opens it; with
             an API key, what is kept of that.
+        evidence: what our tokens say about who has no account here but in a directory; such
+            accounts get no refresh tokens.
     """
 
     principal: Principal
     hashed: str
+    evidence: Mapping[str, object] | None = None
 
 
 class Accounts(Protocol):

@@ -8,6 +8,8 @@ RefusedError
 ├── KeyOfKeyError
 └── TooManyLoginsError
 
+DirectoryUnavailableError is a `RegistryError` by itself: it can't be told who they are.
+
 Of what API keys are asked to be, beside these: `KeyInvalidError` (an `InvalidError`),
 `KeyUnknownError` (an `UnknownError`), `KeyTakenError` (a `ConflictError`).
 """
@@ -15,7 +17,13 @@ Of what API keys are asked to be, beside these: `KeyInvalidError` (an `InvalidEr
 import math
 from collections.abc import Sequence
 
-from dockyard.errors import ConflictError, InvalidError, RefusedError, UnknownError
+from dockyard.errors import (
+    ConflictError,
+    InvalidError,
+    RefusedError,
+    RegistryError,
+    UnknownError,
+)
 
 
 class UnauthenticatedError(RefusedError):
@@ -54,6 +62,18 @@ class LoginRefusedError(RefusedError):
     def __init__(self, login: str) -> None:
         super().__init__(f"login of {login!r} failed")
         self.login = login
+
+
+class DirectoryUnavailableError(RegistryError):
+    """The directory of accounts is down, slow, or answers what can't be used.
+
+    Attributes:
+        reason: why, for the log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the directory of accounts can't be asked: try again, or ask its keeper")
+        self.reason = reason
 
 
 class TokenRefusedError(RefusedError):

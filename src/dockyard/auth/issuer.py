@@ -17,7 +17,7 @@ from dockyard.auth.accounts import Account
 from dockyard.auth.actions import CATALOG, Access, Action
 from dockyard.auth.logins import Logins, fingerprint
 from dockyard.auth.policy import Policy
-from dockyard.auth.principal import ANONYMOUS, Principal
+from dockyard.auth.principal import ANONYMOUS, DIRECTORY_CLAIM, WORKLOAD_CLAIM, Principal
 from dockyard.auth.signing import ALGORITHM, KeyRing
 from dockyard.auth.tokens import Claims, Expected, TokenUnfitError
 from dockyard.auth.verifier import Verifier
@@ -28,10 +28,6 @@ from dockyard.oci.reference import is_name
 _REPOSITORY_ACTIONS: Final = {
     action.value: action for action in (Action.PULL, Action.PUSH, Action.DELETE)
 }
-
-
-_EVIDENCE: Final = "oidc"
-"""The claim of our tokens that has what proves who a workload is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +106,8 @@ class Issuer:
         Args:
             principal: who gets it.
             wanted: what they ask for.
-            evidence: what proves who they are, if that is no account of ours.
+            evidence: claims that prove who they are, if that is no account of ours: one of
+                `WORKLOAD_CLAIM` and `DIRECTORY_CLAIM`.
 
         Raises:
             StorageError: there is no key to sign with.
@@ -118,8 +115,7 @@ class Issuer:
         grants = self._allowed(principal, wanted)
         settings = self._settings
         claims: dict[str, object] = {"access": _grouped(grants), **_bound_to(principal)}
-        if evidence is not None:
-            claims[_EVIDENCE] = evidence
+        claims.update(evidence or {})
         token, now = self._sign(claims, settings.service, settings.lifetime)
         return Issued(token, int(settings.lifetime.total_seconds()), now, grants)
 
@@ -156,8 +152,10 @@ class Issuer:
         claims = self._access.verify(token)
         if not claims.subject:
             return ANONYMOUS, claims
-        if _EVIDENCE in claims.more:
+        if WORKLOAD_CLAIM in claims.more:
             return self._recall(claims), claims
+        if DIRECTORY_CLAIM in claims.more:
+            return self._recall_from_directory(claims), claims
         account = await self._account(claims)
         if account is None:
             raise TokenUnfitError("its account or key is gone")
@@ -166,10 +164,16 @@ class Issuer:
     def _recall(self, claims: Claims) -> Principal:
         """Return the workload that a token was issued to, if the configuration still knows it."""
         workloads = self._logins.workloads
-        principal = None if workloads is None else workloads.recall(claims.more[_EVIDENCE])
+        principal = None if workloads is None else workloads.recall(claims.more[WORKLOAD_CLAIM])
         if principal is None or principal.login != claims.subject:
             raise TokenUnfitError("its workload is not known any more")
         return principal
+
+    def _recall_from_directory(self, claims: Claims) -> Principal:
+        directory = self._logins.directory
+        if directory is None:
+            raise TokenUnfitError("there is no directory any more")
+        return directory.recall(claims.more[DIRECTORY_CLAIM], claims.subject)
 
     async def _account(self, claims: Claims) -> Account | None:
         key = claims.more.get("key")

@@ -21,9 +21,10 @@ from typing import Final
 
 from dockyard.auth.accounts import Account, Accounts
 from dockyard.auth.apikeys import ApiKeys, is_secret
+from dockyard.auth.directory_logins import DirectoryLogins, DirectoryQueue
 from dockyard.auth.errors import LoginRefusedError, TooManyLoginsError
 from dockyard.auth.htpasswd import matches
-from dockyard.auth.principal import Principal
+from dockyard.auth.principal import ROBOT_PREFIX, Principal
 from dockyard.auth.throttle import Throttle
 from dockyard.auth.workloads import Workloads
 
@@ -56,6 +57,7 @@ class Guard:
         self.thread: Final = ThreadPoolExecutor(
             1, thread_name_prefix="passwords", initializer=_stand_back
         )
+        self.directory: Final = DirectoryQueue()
 
 
 class Logins:
@@ -67,6 +69,9 @@ class Logins:
         guard: that of the logins which these replace.
         workloads: who logs in with a token of another issuer; `None` if nobody does.
         keys: the API keys, which are taken as their owners' passwords; `None` where there are none.
+
+    Attributes:
+        directory: who is asked about those that have no account; `None` if nobody is.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Logins:
         self._checked: Final[dict[bytes, asyncio.Future[bool]]] = {}
         self.guard: Final = guard or Guard(clock)
         self.workloads: Final = workloads
+        self.directory: DirectoryLogins | None = None
         self._throttle: Final = self.guard.throttle
         self._waiting: Final = self.guard.waiting
         self._thread: Final = self.guard.thread
@@ -116,11 +122,14 @@ class Logins:
         Raises:
             LoginRefusedError: no such account, or another password; which one is not told.
             TooManyLoginsError: too many failed, or too many are being checked.
+            DirectoryUnavailableError: the directory can't tell.
             StorageError: the accounts can't be read.
         """
         if self._keys is not None and is_secret(password):
             return await self._log_in_by_key(self._keys, login, password, address)
         account = self._accounts.find(login)
+        if account is None and self.directory is not None and not login.startswith(ROBOT_PREFIX):
+            return await self.directory.log_in(login, password, address)
         mark = self._mark(login, password, account)
         if account is not None and self._is_remembered(mark):
             return account

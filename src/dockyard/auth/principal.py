@@ -14,6 +14,12 @@ ROBOT_PREFIX: Final = "robot$"
 WORKLOAD_LOGIN: Final = "oidc"
 """The name with which a workload logs in; its token is the password."""
 
+WORKLOAD_CLAIM: Final = "oidc"
+"""The claim of our tokens that has what proves who a workload is."""
+
+DIRECTORY_CLAIM: Final = "ldap"
+"""The claim of our tokens that has what a directory said of who has an account there."""
+
 
 class Kind(Enum):
     """What sort of somebody a principal is."""

@@ -5,15 +5,20 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from typing_extensions import override
 
 from dockyard.cli.opening import TreeError, config_option, read_settings
+from dockyard.config import Settings
 from dockyard.core.problems import REMEDIES, Kind, Problem
 from dockyard.errors import RegistryError
 from dockyard.oci.digest import Digest
+
+
+if TYPE_CHECKING:
+    from dockyard.server.checking import Check
 
 
 RATE: Final = "100M"
@@ -161,6 +166,20 @@ def shown(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+def _repair(settings: Settings, wish: "Check", printer: Printer) -> None:
+    """Check and repair; that is told in the audit log, as far as it came."""
+    from dockyard.server.checking import check  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.deeds import REPAIR, Deed, noted  # noqa: PLC0415 -- likewise
+
+    with noted(Deed(action=REPAIR), settings.audit) as counts:
+        try:
+            asyncio.run(check(settings, wish, printer))
+        finally:
+            left = len(printer.left)
+            counts["repaired"] = len(printer.handled_problems) + len(printer.waiting) - left
+            counts["left"] = left
+
+
 @click.command()
 @click.option("--repair", is_flag=True, help="relink what can be proved, set aside what can't")
 @click.option("--verify-digests", is_flag=True, help="read all blobs, and compare their digests")
@@ -185,7 +204,10 @@ def fsck(  # noqa: PLR0913 -- one for each option
     printer = Printer(quiet=as_json, bar=sys.stderr.isatty())
     interrupted = False
     try:
-        asyncio.run(check(settings, wish, printer))
+        if repair:
+            _repair(settings, wish, printer)
+        else:
+            asyncio.run(check(settings, wish, printer))
     except RegistryError as error:
         raise TreeError(str(error)) from error
     except KeyboardInterrupt:

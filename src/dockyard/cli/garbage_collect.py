@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from dockyard.config import ConfigurationError, load
+from dockyard.config import ConfigurationError, Settings, load
 from dockyard.core.collector import Collected
 from dockyard.errors import RegistryError
 from dockyard.oci.digest import Digest
+
+
+if TYPE_CHECKING:
+    from dockyard.server.collecting import Wish
 
 
 REDRAWN: Final = 0.1
@@ -181,14 +185,13 @@ def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's c
         click.echo(context.get_usage(), err=True)
         return 1
     from dockyard.server.collecting import Wish  # noqa: PLC0415 -- mistakes are told first
-    from dockyard.server.maintenance import collect  # noqa: PLC0415 -- likewise
 
     silent = quiet or as_json
     seen = sys.stdout.isatty() and not silent
     printer = Printer(quiet=silent, counts=sys.stderr.isatty() and not seen)
     try:
         wish = Wish(dry_run=dry_run, delete_untagged=delete_untagged, keep_trash=keep_trash)
-        collected = asyncio.run(collect(loaded.settings, printer, wish))
+        collected = _collect(loaded.settings, printer, wish)
     except RegistryError as error:
         phase = "failed to mark: " if printer.marked is None else ""
         click.echo(f"failed to garbage collect: {phase}{error}", err=True)
@@ -198,6 +201,21 @@ def garbage_collect(  # noqa: PLR0913 -- one for each option of distribution's c
     if as_json and not quiet:
         click.echo(render(collected, printer, dry_run=dry_run, delete_untagged=delete_untagged))
     return report(collected, dry_run=dry_run, quiet=quiet)
+
+
+def _collect(settings: Settings, printer: Printer, wish: "Wish") -> Collected:
+    """Collect once; what that has changed is told in the audit log."""
+    from dockyard.http.audit import COLLECT  # noqa: PLC0415 -- mistakes are told first
+    from dockyard.server.collecting import counts_of  # noqa: PLC0415 -- likewise
+    from dockyard.server.deeds import Deed, noted  # noqa: PLC0415 -- likewise
+    from dockyard.server.maintenance import collect  # noqa: PLC0415 -- likewise
+
+    if wish.dry_run:
+        return asyncio.run(collect(settings, printer, wish))
+    with noted(Deed(action=COLLECT), settings.audit) as counts:
+        collected = asyncio.run(collect(settings, printer, wish))
+        counts.update(counts_of(collected))
+    return collected
 
 
 def render(collected: Collected, printer: Printer, *, dry_run: bool, delete_untagged: bool) -> str:

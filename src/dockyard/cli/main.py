@@ -14,6 +14,8 @@ from typing import Final
 import click
 from typing_extensions import override
 
+from dockyard.cli.importing import importing
+
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -51,7 +53,8 @@ class Commands(click.Group):
         if place is None:
             return None
         module, name = place.split(":")
-        command = getattr(import_module(module), name)
+        with importing():
+            command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 

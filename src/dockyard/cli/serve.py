@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dockyard.cli.importing import importing
 from dockyard.config import ConfigurationError, FilesystemSettings, Settings, load
 
 
@@ -21,7 +22,8 @@ def serve(context: click.Context, config: Path | None, *, welcome: bool) -> int:
         click.echo(f"configuration error: {error}", err=True)
         click.echo(context.get_usage(), err=True)
         return 1
-    from dockyard.server import service  # noqa: PLC0415 -- mistakes are told before all is imported
+    with importing():  # mistakes are told before all is imported
+        from dockyard.server import service  # noqa: PLC0415 -- see above
 
     def greet(addresses: Sequence[str]) -> None:
         if welcome:

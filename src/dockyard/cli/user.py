@@ -108,12 +108,19 @@ def list_users(*, as_json: bool, config: Path | None) -> int:
             click.echo(
                 f"{name} can't log in: the hash is not bcrypt; `user passwd` helps", err=True
             )
+    if settings.access is not None and settings.access.ldap is not None:
+        click.echo(f"users of {settings.access.ldap.url} can log in too", err=True)
     _tell_broken(path, text)
     return 1 if broken else 0
 
 
 def _path(settings: Settings) -> Path:
     if settings.auth.htpasswd is None:
+        if settings.access is not None and settings.access.ldap is not None:
+            raise TreeError(
+                f"there is no file of users: they are in the directory {settings.access.ldap.url}, "
+                "which has tools of its own (see `access explain` for what one may)"
+            )
         raise TreeError(
             "there is no file of users: the configuration has no auth.htpasswd.path "
             "(see `check-config`)"
@@ -146,7 +153,7 @@ def _hashed(*, from_stdin: bool) -> str:
         raise TreeError(f"{error}: bcrypt takes no more") from error
 
 
-def _told(settings: Settings, action: str, name: str) -> AbstractContextManager[None]:
+def _told(settings: Settings, action: str, name: str) -> AbstractContextManager[object]:
     """Tell the audit log, if there is one, what is done to the user `name` within the context."""
     from dockyard.server.deeds import Deed, noted  # noqa: PLC0415 -- help needs none of it
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
 from dockyard.config.identities import CertificateSettings, OidcSettings, placeholders
+from dockyard.config.ldap import LdapSettings
 from dockyard.config.scalars import (
     Flag,
     OptionalText,
@@ -132,6 +133,7 @@ class AccessSettings(Section):
     robots: Mapping[str, RobotSettings] = {}
     certificates: tuple[CertificateSettings, ...] = ()
     oidc: tuple[OidcSettings, ...] = ()
+    ldap: LdapSettings | None = None
     rules: tuple[RuleSettings, ...] = ()
     token: TokenServiceSettings = TokenServiceSettings()
 
@@ -159,6 +161,16 @@ class AccessSettings(Section):
                 known = {"group": groups, "robot": robots - {"*"}}.get(kind)
                 if kind == "robot" and "*" in robots:
                     continue
+                if kind == "group" and self._may_be_of_directory(name):
+                    continue
                 if known is not None and name not in known:
                     raise ValueError(f"has a rule for {who}, but there is no such {kind}")
         return self
+
+    def _may_be_of_directory(self, group: str) -> bool:
+        directory = self.ldap
+        return (
+            directory is not None
+            and directory.reads_groups
+            and group.startswith(directory.groupprefix)
+        )

@@ -4,7 +4,7 @@ Nothing is silently left out: someone whose registry asked for passwords must no
 because a key was skipped. A feature that arrives takes its row out of the table.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from dockyard.config.nodes import (
@@ -81,6 +81,14 @@ UNAVAILABLE: Final[tuple[tuple[str, Callable[[Node], bool]], ...]] = (
 )
 """Each key with what makes its value ask for the feature."""
 
+_UNVERIFIED: Final = (
+    "not available in Dockyard: a certificate that a client shows is always verified; say "
+    "verify-client-cert-if-given or require-and-verify-client-cert, with http.tls.clientcas, or "
+    "end TLS in a proxy"
+)
+_MESSAGES: Final[Mapping[str, str]] = {"http.tls.clientauth": _UNVERIFIED}
+"""What is said of keys whose value can be another; of the rest, that it is not there."""
+
 
 def unavailable(root: MappingNode) -> Iterator[Problem]:
     """Yield a problem for each key that asks for what this version does not have."""
@@ -99,7 +107,9 @@ def unavailable(root: MappingNode) -> Iterator[Problem]:
         if asking is not None:
             variable = asking.origin.variable
             line = None if variable else parent.lines.get(name, asking.origin.line)
-            message = f"{_MISSING}; {remedy}, or keep docker-distribution for it"
+            message = _MESSAGES.get(
+                key, f"{_MISSING}; {remedy}, or keep docker-distribution for it"
+            )
             written = asking.origin.key or key.removesuffix("[]")
             yield Problem(written, message, line=line, variable=variable)
 

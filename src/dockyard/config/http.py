@@ -71,6 +71,12 @@ def _prefix(value: str) -> str:
     return value.rstrip("/") + "/"
 
 
+def _location(value: str | None) -> str | None:
+    if value is not None and re.fullmatch(r"/[A-Za-z0-9._~/-]*", value) is None:
+        raise ValueError("must be the path of a location in the proxy, as in /blobs/")
+    return value and value.rstrip("/") + "/"
+
+
 def _absolute(value: str | None) -> str | None:
     if value is None:
         return None
@@ -240,6 +246,8 @@ class HTTPSettings(Section):
         addr: ``HOST:PORT``, ``:PORT`` for every interface, or the path of a socket.
         prefix: what precedes ``v2/`` in paths; begins and ends with a slash.
         workers: processes that serve; `None` is one for each core, up to four.
+        accelredirect: what a proxy in front has for the directory of the blobs; begins and ends
+            with a slash. `None`: blobs are sent by us.
     """
 
     addr: Text = ":5000"
@@ -251,6 +259,7 @@ class HTTPSettings(Section):
     draintimeout: Duration = timedelta()
     headers: Mapping[FieldName, tuple[FieldValue, ...]] = {}
     workers: Annotated[Number | None, AfterValidator(_workers)] = None
+    accelredirect: Annotated[OptionalText, AfterValidator(_location)] = None
     tls: TLSSettings = TLSSettings()
     debug: DebugSettings = DebugSettings()
     http2: HTTP2Settings = HTTP2Settings()

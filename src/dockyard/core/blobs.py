@@ -1,7 +1,9 @@
 """Blobs: reading, linking, mounting and unlinking them."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -14,6 +16,10 @@ from dockyard.storage import layout
 from dockyard.storage.interface import Reader, Storage
 
 
+STORED_BY: Final = "sha256"
+"""What every blob is stored by, or else by what it is asked for: distribution knows no other."""
+
+
 @dataclass(slots=True)
 class Blob:
     """A blob opened for reading; whoever holds it closes it.
@@ -21,10 +27,12 @@ class Blob:
     Attributes:
         digest: the digest it was asked for by.
         size: its length in bytes.
+        path: where it is in the storage.
     """
 
     digest: Digest
     size: int
+    path: str
     _reader: Reader
 
     def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -67,17 +75,20 @@ class Blobs:
                 "damaged blob: push it again to heal it", digest=str(digest), damage=damage
             )
             raise BlobUnknownError(str(digest), damage=damage)
-        return Blob(digest, reader.size, reader)
+        return Blob(digest, reader.size, layout.blob(target), reader)
 
     async def tell(self, name: str, digest: Digest, client: str = "") -> Blob:
         """Open a blob whose existence `client`, of repository `name`, is about to be told of.
 
         The blob is safe from collection for the grace period. Raises as `open` does.
         """
-        try:
-            target = await self._target(name, digest)
-        except (PathUnknownError, LinkDamagedError):
-            target = digest  # looked at again below, after the lease
+        # Who is told that it is not there relies on nothing.
+        if not await self._storage.exists(layout.layer_link(name, digest)):
+            raise BlobUnknownError(str(digest))
+        target = digest
+        if digest.algorithm != STORED_BY:
+            with suppress(PathUnknownError, LinkDamagedError):  # looked at below, after the lease
+                target = await self._target(name, digest)
         told = await self._lease(name, target, client)
         try:
             return await self.open(name, digest)
@@ -94,10 +105,6 @@ class Blobs:
             return False
         blob.close()
         return True
-
-    async def link(self, name: str, digest: Digest) -> None:
-        """Give the repository `name` a blob that is in the storage."""
-        await write_link(self._storage, layout.layer_link(name, digest), digest)
 
     async def mount(self, name: str, digest: Digest, source: str | None, client: str = "") -> bool:
         """Give the repository `name` the blob of repository `source`, or of any if that is `None`.
@@ -159,7 +166,7 @@ class Blobs:
         """
         path = layout.layer_link(name, digest)
         target = await read_link(self._storage, path)
-        if target.algorithm == digest.algorithm and target != digest:
+        if target != digest and digest.algorithm in {target.algorithm, STORED_BY}:
             raise damaged_link(path, f"holds {target}")
         return target
 

@@ -68,9 +68,16 @@ class Leases:
 
         That nobody was told of it is no matter.
         """
-        path = layout.lease(digest, name)
-        if await self._is_held(path):
-            await self._storage.note(path, _mark("-", client))
+        path, told, released = layout.lease(digest, name), _mark("+", client), _mark("-", client)
+        try:
+            marks = await self._storage.get(path, LEASE_LIMIT)
+        except PathUnknownError:
+            return
+        except StorageError:  # too long, or not readable
+            marks = told
+        # No other mark has these bytes in its middle: what a mark begins with is no hexadecimal.
+        if marks.find(told, marks.rfind(released) + 1) >= 0:
+            await self._storage.note(path, released)
 
     async def is_held(self, digest: Digest) -> bool:
         """Return whether a client, of any repository, may still rely on the blob.

@@ -65,5 +65,10 @@ def damaged_link(path: str, damage: str) -> LinkDamagedError:
 
 
 async def write_link(storage: Storage, path: str, digest: Digest) -> None:
-    """Make the link at `path` hold `digest`, without a newline, as distribution does."""
-    await storage.put(path, str(digest).encode())
+    """Make the link at `path` hold `digest`."""
+    await storage.put(*link(path, digest))
+
+
+def link(path: str, digest: Digest) -> tuple[str, bytes]:
+    """Return a link as an object to store: without a newline, as in distribution."""
+    return path, str(digest).encode()

@@ -11,7 +11,7 @@ import structlog
 
 from dockyard.core.blobs import Blobs
 from dockyard.core.leases import Leases
-from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.core.links import LinkDamagedError, link, read_link
 from dockyard.core.policy import Policy
 from dockyard.core.tags import UNCONDITIONAL, Condition, Tags
 from dockyard.core.trash import Trash
@@ -152,10 +152,13 @@ class Manifests:
             raise DigestMismatchError(expected=str(push.digest), computed=str(digest))
         manifest = grammar.parse(push.content, push.content_type)
         self._policy.check(manifest)
-        await self._check_references(push.name, manifest)
-        known = await self._storage.exists(layout.revision_link(push.name, digest))
+        revision = layout.revision_link(push.name, digest)
+        known = await self._storage.exists(revision)
+        if not known:  # else it is looked at once, below
+            await self._check_references(push.name, manifest)
         try:
             async with self._storage.lock("repository", push.name, shared=True):
+                known = known and await self._storage.exists(revision)
                 await self._store(push.name, digest, manifest.media_type, push.content)
                 await self._check_again(push, digest, manifest)
                 for position, tag in enumerate(push.tags):
@@ -291,12 +294,13 @@ class Manifests:
         return noted.decode("latin-1")
 
     async def _store(self, name: str, digest: Digest, media_type: str, content: bytes) -> None:
-        await self._storage.put(layout.blob(digest), content)
+        objects = [(layout.blob(digest), content)]
         _, declared = self._keep(digest, content)
         if (declared or grammar.inferred_type(content)) != media_type:
             path = layout.revision_media_type(name, digest)
-            await self._storage.put(path, media_type.encode("latin-1"))
-        await write_link(self._storage, layout.revision_link(name, digest), digest)
+            objects.append((path, media_type.encode("latin-1")))
+        objects.append(link(layout.revision_link(name, digest), digest))
+        await self._storage.put_all(objects)
 
     async def _check_references(self, name: str, manifest: Manifest) -> None:
         """Return if the repository has everything that `manifest` needs."""

@@ -22,7 +22,11 @@ KEPT: Final = timedelta(days=400)
 
 
 class Pulls:
-    """Notes pulls, off the way of requests: once a day for each manifest."""
+    """Notes pulls, off the way of requests: once a day for each manifest.
+
+    Attributes:
+        turn: another number once pulls that were noted are to be noted again.
+    """
 
     def __init__(self, state: State, clock: Clock) -> None:
         self._state: Final = state
@@ -31,13 +35,14 @@ class Pulls:
         self._noted: Final[set[tuple[str, Digest]]] = set()
         self._fresh: Final[set[tuple[str, Digest]]] = set()
         self._told = False
+        self.turn = 0
 
     def note(self, name: str, digest: Digest) -> None:
         """Note that a manifest of the repository `name` was pulled."""
         pull = (name, digest)
         if pull not in self._noted:
             if len(self._noted) >= MOST_NOTED:
-                self._noted.clear()
+                self._forget()
             self._noted.add(pull)
             if len(self._fresh) < MOST_NOTED:  # it is not written down where nothing may write
                 self._fresh.add(pull)
@@ -47,7 +52,7 @@ class Pulls:
         today = self._clock().date()
         if today != self._today:
             self._today = today
-            self._noted.clear()
+            self._forget()
         if not self._fresh:
             return
         fresh = set(self._fresh)
@@ -65,6 +70,10 @@ class Pulls:
             self._told = True
         else:
             self._told = False
+
+    def _forget(self) -> None:
+        self._noted.clear()
+        self.turn += 1
 
 
 async def pinned(state: State, kept: timedelta, clock: Clock) -> Collection[tuple[str, Digest]]:

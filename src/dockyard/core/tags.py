@@ -8,7 +8,7 @@ from itertools import compress
 from typing import Final
 
 from dockyard.core.directories import Directories
-from dockyard.core.links import LinkDamagedError, read_link, write_link
+from dockyard.core.links import LinkDamagedError, link, read_link
 from dockyard.core.sharing import Shared
 from dockyard.core.trash import Removal, Trash
 from dockyard.errors import (
@@ -100,8 +100,12 @@ class Tags:
             if condition is not UNCONDITIONAL:
                 condition.check(tag, await self._current(name, tag))
             # The history first: a kill between the two leaves the tag where it was.
-            await write_link(self._storage, layout.tag_index(name, tag, digest), digest)
-            await write_link(self._storage, layout.tag_current(name, tag), digest)
+            await self._storage.put_all(
+                [
+                    link(layout.tag_index(name, tag, digest), digest),
+                    link(layout.tag_current(name, tag), digest),
+                ]
+            )
 
     async def delete(self, name: str, tag: str) -> None:
         """Move a tag, with its history, to the trash; the manifest stays.

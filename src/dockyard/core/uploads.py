@@ -8,6 +8,7 @@ came through several workers, they are read again.
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -15,8 +16,8 @@ from uuid import uuid4
 import structlog
 
 from dockyard.clock import Clock
-from dockyard.core.blobs import Blobs
 from dockyard.core.leases import Leases
+from dockyard.core.links import link
 from dockyard.errors import (
     DigestMismatchError,
     OffsetMismatchError,
@@ -65,10 +66,9 @@ class Uploads:
     ends in the middle, so the client can ask for the size and go on.
     """
 
-    def __init__(self, storage: Storage, blobs: Blobs, leases: Leases, clock: Clock) -> None:
+    def __init__(self, storage: Storage, leases: Leases, clock: Clock) -> None:
         self._storage = storage
         self._leases = leases
-        self._blobs = blobs
         self._clock = clock
         self._hashers: Final[OrderedDict[str, Hasher]] = OrderedDict()
 
@@ -154,8 +154,8 @@ class Uploads:
                 # the blob: if there is no room for it, the bytes are still the upload's and go with
                 # it, instead of keeping the disk full.
                 await self._leases.tell(upload.name, digest, upload.client)
-                await self._blobs.link(upload.name, digest)
-                await self._storage.publish(self._path(upload), layout.blob(digest))
+                ahead = link(layout.layer_link(upload.name, digest), digest)
+                await self._storage.publish(self._path(upload), layout.blob(digest), [ahead])
         except PathUnknownError as error:
             raise UploadUnknownError(upload.identifier) from error
         except StorageBusyError as error:
@@ -163,7 +163,7 @@ class Uploads:
         except (DigestMismatchError, StorageFullError):
             await self._tidy(upload)
             raise
-        await self._tidy(upload)
+        await self._clear(upload)
 
     async def store(
         self, name: str, digest: Digest, chunks: AsyncIterator[bytes], client: str = ""
@@ -203,6 +203,19 @@ class Uploads:
             structlog.get_logger().warning(
                 "leftover upload", upload=upload.identifier, err=str(error)
             )
+
+    async def _clear(self, upload: Upload) -> None:
+        """Remove what is left of an upload whose bytes are a blob now.
+
+        That need not survive loss of power: the upload would be purged in its time.
+        """
+        self._hashers.pop(upload.identifier, None)
+        started = layout.upload_started(upload.name, upload.identifier)
+        hashed = layout.upload_hashed(upload.name, upload.identifier)
+        with suppress(StorageError):  # likewise
+            await self._storage.delete_all([started, hashed])
+        if await self._storage.exists(layout.upload(upload.name, upload.identifier)):
+            await self._tidy(upload)  # another server has left something there
 
     async def _append(
         self, upload: Upload, writer: Writer, chunks: AsyncIterator[bytes], start: int | None

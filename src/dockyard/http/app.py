@@ -23,6 +23,7 @@ from dockyard.http.messages import (
     Send,
     plain,
 )
+from dockyard.http.replays import HEAD, REPLAY, Replays
 from dockyard.http.request_log import CLIENT_CLOSED
 from dockyard.http.routes import ROUTES, TOKEN_ROUTES, Match, Route, Table
 from dockyard.http.services import Services
@@ -50,6 +51,7 @@ class RegistryApp:
         self._table: Final = Table(routes, withheld=_WRITES if settings.read_only else ())
         self._below: Final = f"{settings.prefix}v2/"
         self._common: Final[Headers] = [_API_VERSION, *_configured(settings.headers)]
+        self.replays: Final = _replays(services)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request. A client that went away gets no answer."""
@@ -91,7 +93,15 @@ class RegistryApp:
             return _not_allowed(match, method)
         _note(facts, match.parameters)
         request = Request(scope, receive, match.parameters)
-        return await self._respond(route, request, facts, self._gate)
+        response = await self._respond(route, request, facts, self._gate)
+        if route.is_repeated and response.status == HTTPStatus.OK and HEAD in scope:
+            await self._offer(scope, request, response)
+        return response
+
+    async def _offer(self, scope: Scope, request: Request, response: Response) -> None:
+        """Let an answer be given again, if it is one of those for which that is worth while."""
+        if self.replays is not None:
+            scope[REPLAY] = await self.replays.offer(scope[HEAD], request, response)
 
     async def _respond(
         self, route: Route, request: Request, facts: RequestFacts, gate: Gate | None
@@ -169,6 +179,14 @@ class RegistryApp:
         if self._table.find(other) is None:
             return plain(404, "404 page not found\n")
         return _moved(scope, f"{self._below}{other}")
+
+
+def _replays(services: Services) -> Replays | None:
+    """Return what keeps answers; `None` where each request has to be looked at by itself."""
+    gate, audit = services.gate, services.audit
+    if (gate is not None and not gate.reads_only_heads) or (audit and audit.tells_pulls):
+        return None
+    return Replays(services.standing, services.pulls, guarded=gate is not None)
 
 
 def _by_path(prefix: str, routes: Sequence[Route]) -> Mapping[str, Mapping[str, Route]]:

@@ -46,6 +46,10 @@ _UPLOAD: Final = "end-4"
 _LOGIN: Final = "login"
 
 
+COLLECT: Final = "collect"
+"""What the audit log calls a collection."""
+
+
 class Journal(Protocol):
     """Where the lines go."""
 
@@ -88,6 +92,11 @@ class Audit:
         self._journal: Final = journal
         self._clock: Final = clock
         self._pulls: Final = pulls
+
+    @property
+    def tells_pulls(self) -> bool:
+        """Whether pulls matter."""
+        return self._pulls
 
     def note(self, outcome: Outcome) -> None:
         """Write a line about a request, if it matters."""

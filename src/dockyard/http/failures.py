@@ -144,6 +144,9 @@ FAILURES: Final[Mapping[type[errors.RegistryError], Failure]] = {
     refusals.TooManyLoginsError: Failure(
         HTTPStatus.TOO_MANY_REQUESTS, "TOOMANYREQUESTS", says_why=True
     ),
+    refusals.DirectoryUnavailableError: Failure(
+        HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", says_why=True
+    ),
     errors.StorageError: Failure(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     errors.StorageFullError: Failure(
         HTTPStatus.INSUFFICIENT_STORAGE,

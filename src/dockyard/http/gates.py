@@ -43,7 +43,13 @@ INSUFFICIENT: Final = "insufficient_scope"
 
 
 class Gate(Protocol):
-    """Looks who asks."""
+    """Looks who asks.
+
+    Attributes:
+        reads_only_heads: whether the head of a request is all that this is told by.
+    """
+
+    reads_only_heads: bool
 
     async def admit(self, request: Request, action: Action) -> None:
         """Set the request's `asker`, who may do `action` to what the request names.
@@ -92,6 +98,8 @@ class RedirectRealm(Realm):
 class SillyGate:
     """Lets everybody in who sends ``Authorization``, whatever is in it. For trials only."""
 
+    reads_only_heads = True
+
     def __init__(self, realm: str, service: str) -> None:
         self._realm: Final = realm
         self._service: Final = service
@@ -107,6 +115,8 @@ class SillyGate:
 
 class HtpasswdGate:
     """Lets users in, who may everything then; with an API key, what that is good for."""
+
+    reads_only_heads = True
 
     def __init__(self, realm: str, logins: "Logins") -> None:
         self._challenge: Final = render_basic(realm)
@@ -135,6 +145,8 @@ class HtpasswdGate:
 
 class TokenGate:
     """Lets bearers of tokens in that somebody else issued: the token says what they may."""
+
+    reads_only_heads = True
 
     def __init__(self, realm: Realm, service: str, verifier: "Verifier") -> None:
         self._realm: Final = realm
@@ -190,6 +202,7 @@ class RulesGate:
         self._issuer: Final = issuer
         self._realm: Final = realm
         self._certificates: Final = certificates
+        self.reads_only_heads = certificates is None
 
     async def admit(self, request: Request, action: Action) -> None:
         """Let the request in if the rules allow it."""

@@ -86,6 +86,16 @@ class Request:
         wanted = name.encode("latin-1")
         return [value.decode("latin-1") for key, value in self._headers if key == wanted]
 
+    @property
+    def field_names(self) -> frozenset[bytes]:
+        """The names of all headers."""
+        return frozenset(name for name, _ in self._headers)
+
+    @property
+    def has_query(self) -> bool:
+        """Whether there is a query."""
+        return bool(self._scope["query_string"])
+
     def listed(self, name: str) -> str | None:
         """Return the list in all headers called `name`, or `None`. Source: RFC 9110, 5.3."""
         lines = self.headers(name)

@@ -9,23 +9,31 @@ too (``X-Request-Id``), so that a user can quote it. A client's own ``X-Request-
 over: any client could then give two requests one identifier.
 """
 
-import ipaddress
 import logging
-import re
 import secrets
 import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from itertools import count
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from dockyard.http.messages import Message, Receive, Scope, Send
-from dockyard.telemetry import FACTS, Lines, RequestFacts, line_writer, logger
+from dockyard.http.replays import REPLAY, Replay, Replays
+from dockyard.http.request_lines import (
+    Account,
+    Header,
+    Stamp,
+    host_of,
+    peer_address,
+    render_duration,
+)
+from dockyard.telemetry import FACTS, LineWriter, RequestFacts, logger
+from dockyard.telemetry.lines import Lines
 
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Header: TypeAlias = tuple[bytes, bytes]
+Known: TypeAlias = Callable[[], Replays | None]
 
 
 class Observer(Protocol):
@@ -45,38 +53,10 @@ CLIENT_CLOSED: Final = 499
 
 UNKNOWN: Final = b'{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}\n'
 
-_VERSIONS: Final = {"1.0": "1.0", "1.1": "1.1", "2": "2.0"}
-"""Versions of HTTP as ASGI and as Go writes them."""
+_OK: Final = b"HTTP/1.1 200 OK\r\n"
 
-_COMBINED_LIMIT: Final = 512
-"""Most characters of a value in the access log, so that lines of workers don't interleave."""
-
-
-def client_address(headers: Iterable[Header], peer: tuple[str, int] | None) -> str:
-    """Return who asks: first of ``X-Forwarded-For``, else ``X-Real-Ip``, else the peer.
-
-    What is no address is passed over. Nothing here is proof: whoever reaches us directly can
-    claim any address, as with distribution. It is for logs and events, never for access.
-    """
-    forwarded = real = b""
-    for name, value in headers:
-        if name == b"x-forwarded-for":
-            forwarded = forwarded or value
-        elif name == b"x-real-ip":
-            real = real or value
-    for claim in (forwarded.split(b",", 1)[0], real):
-        if claim and (address := _parse_address(claim)):
-            return address
-    if peer is None:
-        return ""
-    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
-
-
-def _parse_address(claim: bytes) -> str | None:
-    try:
-        return str(ipaddress.ip_address(claim.strip().decode("ascii")))
-    except ValueError:
-        return None
+_HOLES: Final = ("http.request.id", "http.request.remoteaddr", "http.response.duration")
+"""What of the line about a request differs from one to the next of the same bytes."""
 
 
 class RequestLog:
@@ -84,6 +64,12 @@ class RequestLog:
 
     Must be made in the process that serves: its identifiers begin with eight random bytes of
     the instance and go on with a count.
+
+    Args:
+        application: what answers.
+        access: where the lines of the access log go, if anywhere.
+        observer: is told of each request.
+        known: returns the answers that may be given again, if there are any.
     """
 
     def __init__(
@@ -92,16 +78,18 @@ class RequestLog:
         *,
         access: Lines | None = None,
         observer: Observer | None = None,
+        known: Known = lambda: None,
     ) -> None:
         self._application = application
         self._access = access
         self._observer = observer
         self._log = logger()
-        self._write = line_writer()
+        self._known = known
+        self._writer = LineWriter()
         self._logs_completion = self._log.is_enabled_for(logging.INFO)
         self._prefix = secrets.token_hex(8)
         self._count = count(1)
-        self._stamp = _Stamp()
+        self._stamp = Stamp()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -154,50 +142,95 @@ class RequestLog:
         status = channel.final_status
         failed = status == CLIENT_CLOSED or channel.facts.code is not None
         if failed or self._logs_completion or self._access is not None:
-            fields: dict[bytes, bytes] = dict(scope["headers"])
-            remote = _remote_address(scope, fields)
+            account = Account(scope, channel.facts, status, channel.written, channel.headers)
             if failed:
-                self._log_failure(_completion(scope, channel, fields, remote, duration), channel)
+                self._log_failure(account, duration, channel)
             elif self._logs_completion:
-                completion = _completion(scope, channel, fields, remote, duration)
+                completion = account.completion(duration)
                 completion["event"] = "response completed"
-                self._write("info", completion)
+                self._writer.write("info", completion)
             if self._access is not None:
-                self._access.write(self._combined(scope, channel, fields, remote))
+                host, user, rest = account.access()
+                self._access.write(f"{host} - {user} [{self._stamp.render()}] {rest}")
         if self._observer is not None:
             self._observer.completed(scope, status, channel.written, duration)
+        replay: Replay | None = scope.get(REPLAY)
+        if replay is not None and channel.complete and not failed:
+            self._record(replay, scope, channel)
 
-    def _log_failure(self, completion: dict[str, Any], channel: "_Channel") -> None:
-        facts, status = channel.facts, channel.final_status
+    def _record(self, replay: Replay, scope: Scope, channel: "_Channel") -> None:
+        """Keep an answer as it was sent, with its lines as they were written."""
+        replays = self._known()
+        account = Account(scope, channel.facts, channel.status, channel.written, channel.headers)
+        line = None
+        if self._logs_completion and account.remote:
+            completion = {"event": "response completed", **account.completion(0)}
+            line = self._writer.template("info", completion, _HOLES)
+        if replays is None or (self._logs_completion and line is None):
+            return
+        *fields, (name, _) = channel.headers
+        replay.fields = b"".join(b"%b: %b\r\n" % field for field in fields) + name + b": "
+        replay.line, (_, replay.user, replay.access) = line, account.access()
+        replay.remote = account.remote if account.is_forwarded else None
+        replay.scope = {"method": scope["method"], "path": scope["path"]}
+        replays.keep(replay)
+
+    def answer_at_once(
+        self,
+        head: bytes,
+        client: tuple[str, int] | None,
+        date: bytes,
+        write: Callable[[bytes], None],
+    ) -> bool:
+        """Answer a request again, if that can be done without waiting for anything.
+
+        Args:
+            head: its bytes.
+            client: who is at the other end.
+            date: the line of the field ``Date``.
+            write: sends the whole answer.
+
+        Returns:
+            Whether it was answered.
+        """
+        began = time.monotonic_ns()
+        replays = self._known()
+        replay = None if replays is None else replays.find(head)
+        if replay is None or client is None:
+            return False
+        identifier = f"{self._prefix}{next(self._count):012x}"
+        write(b"".join((_OK, date, replay.fields, identifier.encode(), b"\r\n\r\n", replay.body)))
+        duration = time.monotonic_ns() - began
+        remote = replay.remote or peer_address(client)
+        if replay.line is not None:
+            self._writer.fill(replay.line, identifier, remote, render_duration(duration))
+        if self._access is not None:
+            host = host_of(remote, client)
+            stamp = self._stamp.render()
+            self._access.gather(f"{host} - {replay.user} [{stamp}] {replay.access}")
+        if self._observer is not None:
+            self._observer.began(replay.scope)
+            self._observer.completed(replay.scope, HTTPStatus.OK, len(replay.body), duration)
+        return True
+
+    def _log_failure(self, account: Account, duration: int, channel: "_Channel") -> None:
+        facts = channel.facts
+        # A client that stops, that has yet to log in, or that guesses passwords, is no fault for
+        # anyone to look at.
+        level = _QUIET.get(channel.final_status, logging.ERROR)
+        if not self._log.is_enabled_for(level):
+            return
+        completion = account.completion(duration)
         if facts.code is not None:
             # distribution's spelling: "blob unknown"
             completion["err.code"] = facts.code.lower().replace("_", " ")
         completion["err.message"] = facts.message or "the client went away"
         if facts.detail is not None:
             completion["err.detail"] = facts.detail
-        # A client that stops, or that has yet to log in, is no fault for anyone to look at.
-        level = _QUIET.get(status, logging.ERROR)
         self._log.log(level, "response completed with error", **completion)
 
-    def _combined(
-        self, scope: Scope, channel: "_Channel", fields: dict[bytes, bytes], remote: str
-    ) -> str:
-        peer = scope.get("client")
-        host = peer[0] if peer and remote.endswith(f":{peer[1]}") else remote
-        values = [
-            channel.facts.user or "-",
-            _uri(scope),
-            _latin(fields.get(b"referer")) or "",
-            _latin(fields.get(b"user-agent")) or "",
-        ]
-        if _SAFE.fullmatch("".join(values)) is None:
-            values = [_escape(value) for value in values]
-        user, uri, referer, agent = values
-        return (
-            f"{host or '-'} - {user} [{self._stamp.render()}] "
-            f'"{scope["method"]} {uri} HTTP/{_VERSIONS[scope["http_version"]]}" '
-            f'{channel.final_status} {channel.written} "{referer}" "{agent}"'
-        )
+
+_QUIET: Final = {CLIENT_CLOSED: logging.INFO, 401: logging.WARNING, 429: logging.WARNING}
 
 
 class _Channel:
@@ -252,109 +285,3 @@ class _Channel:
             # ASGI 2.4: nobody reads any more.
             self.client_gone = True
             raise
-
-
-class _Stamp:
-    """Renders the present as Apache does, once a second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def render(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            moment = time.gmtime(second)
-            month = _MONTHS[moment.tm_mon - 1]
-            self._text = time.strftime(f"%d/{month}/%Y:%H:%M:%S +0000", moment)
-        return self._text
-
-
-_MONTHS: Final = (
-    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-)
-"""Not by `strftime`, which follows the locale."""
-
-_QUIET: Final = {CLIENT_CLOSED: logging.INFO, 401: logging.WARNING}
-
-_SAFE: Final = re.compile(rf"[\x20-\x21\x23-\x5b\x5d-\x7e]{{0,{_COMBINED_LIMIT}}}")
-
-
-def _remote_address(scope: Scope, fields: dict[bytes, bytes]) -> str:
-    if b"x-forwarded-for" in fields or b"x-real-ip" in fields:
-        return client_address(scope["headers"], scope.get("client"))
-    return client_address((), scope.get("client"))
-
-
-def _completion(
-    scope: Scope, channel: _Channel, fields: dict[bytes, bytes], remote: str, duration: int
-) -> dict[str, Any]:
-    """Return distribution's fields of a completed response; those without a value are left out."""
-    facts = channel.facts
-    completion: dict[str, Any] = {
-        "http.request.id": facts.id,
-        "http.request.method": scope["method"],
-        "http.request.uri": _uri(scope),
-        "http.response.duration": render_duration(duration),
-        "http.response.status": channel.final_status,
-        "http.response.written": channel.written,
-    }
-    for key, name in _REQUEST_FIELDS:
-        if value := fields.get(name):
-            completion[key] = value.decode("latin-1")
-    others = (
-        ("auth.key.name", facts.key),
-        ("auth.user.name", facts.user),
-        ("http.request.remoteaddr", remote),
-        ("http.response.contenttype", _content_type(channel.headers)),
-        ("vars.digest", facts.digest),
-        ("vars.name", facts.name),
-        ("vars.reference", facts.reference),
-        ("vars.uuid", facts.uuid),
-    )
-    completion |= {key: text for key, text in others if text}
-    return completion
-
-
-_REQUEST_FIELDS: Final = (
-    ("http.request.contenttype", b"content-type"),
-    ("http.request.host", b"host"),
-    ("http.request.referer", b"referer"),
-    ("http.request.useragent", b"user-agent"),
-)
-
-
-def _content_type(headers: Iterable[Header]) -> str | None:
-    for name, value in headers:
-        if len(name) == len(b"content-type") and name.lower() == b"content-type":
-            return value.decode("latin-1")
-    return None
-
-
-def render_duration(nanoseconds: int) -> str:
-    """Return a duration as Go writes it in logs, such as ``1.234567ms``."""
-    for limit, unit in ((1_000, "ns"), (1_000_000, "µs"), (1_000_000_000, "ms")):
-        if nanoseconds < limit:
-            return f"{nanoseconds / (limit / 1_000):g}{unit}"
-    return f"{nanoseconds / 1e9:.9g}s"
-
-
-def _uri(scope: Scope) -> str:
-    query = scope["query_string"]
-    path: bytes = scope["raw_path"]
-    return (path + b"?" + query if query else path).decode("latin-1")
-
-
-def _latin(value: bytes | None) -> str | None:
-    return value.decode("latin-1") if value else None
-
-
-def _escape(value: str) -> str:
-    r"""Return `value` with everything that is not plain text in Apache's ``\\xhh`` form."""
-    value = value[:_COMBINED_LIMIT]
-    return "".join(
-        character if _SAFE.fullmatch(character) else f"\\x{ord(character):02x}"
-        for character in value
-    )

@@ -28,6 +28,7 @@ class Route:
             Below `EXTENSION` it is a noun and what it is of.
         handler: answers the request.
         needs: the action that whoever asks must be allowed.
+        is_repeated: whether its answer is kept, to be given again; see `dockyard.http.replays`.
     """
 
     endpoint: str
@@ -35,6 +36,7 @@ class Route:
     path: str
     handler: Handler
     needs: Action
+    is_repeated: bool = False
 
 
 EXTENSION: Final = "v2/_dockyard/"
@@ -55,8 +57,8 @@ _MANIFEST: Final = "v2/{name}/manifests/{reference}"
 ROUTES: Final[Sequence[Route]] = (
     Route("end-1", "GET", "v2/", lists.base, needs=Action.BASE),
     Route("catalog", "GET", "v2/_catalog", lists.catalog, needs=Action.CATALOG),
-    Route("end-3", "GET", _MANIFEST, manifests.get, needs=Action.PULL),
-    Route("end-3", "HEAD", _MANIFEST, manifests.get, needs=Action.PULL),
+    Route("end-3", "GET", _MANIFEST, manifests.get, needs=Action.PULL, is_repeated=True),
+    Route("end-3", "HEAD", _MANIFEST, manifests.get, needs=Action.PULL, is_repeated=True),
     Route("end-7", "PUT", _MANIFEST, manifests.put, needs=Action.PUSH),
     Route("end-9", "DELETE", _MANIFEST, manifests.delete, needs=Action.DELETE),
     Route("end-4", "POST", "v2/{name}/blobs/uploads/", uploads.begin, needs=Action.PUSH),
@@ -65,7 +67,7 @@ ROUTES: Final[Sequence[Route]] = (
     Route("end-5", "PATCH", _UPLOAD, uploads.receive, needs=Action.PUSH),
     Route("end-6", "PUT", _UPLOAD, uploads.finish, needs=Action.PUSH),
     Route("end-14", "DELETE", _UPLOAD, uploads.cancel, needs=Action.DELETE),
-    Route("end-2", "GET", _BLOB, blobs.get, needs=Action.PULL),
+    Route("end-2", "GET", _BLOB, blobs.get, needs=Action.PULL, is_repeated=True),
     Route("end-2", "HEAD", _BLOB, blobs.get, needs=Action.PULL),
     Route("end-10", "DELETE", _BLOB, blobs.delete, needs=Action.DELETE),
     Route("end-8", "GET", "v2/{name}/tags/list", lists.tags, needs=Action.PULL),

@@ -11,6 +11,7 @@ from dockyard.core.manifests import Manifests
 from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
+from dockyard.core.standing import Standing
 from dockyard.core.tags import Tags
 from dockyard.core.uploads import Uploads
 from dockyard.http.audit import Audit
@@ -35,6 +36,8 @@ class ApiSettings:
         read_only: whether methods that write are not there at all.
         catalog_limit: the most repositories one page may have.
         tags_limit: the most tags one page may have.
+        accel_redirect: what a proxy in front has for the directory of the blobs, with a slash at
+            both ends; empty to send them to everybody ourselves.
     """
 
     prefix: str = "/"
@@ -45,6 +48,7 @@ class ApiSettings:
     read_only: bool = False
     catalog_limit: int = 1000
     tags_limit: int = 1000
+    accel_redirect: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ class Services:
     removals: Removals
     pulls: Pulls
     keys: Keys
+    standing: Standing
     gate: Gate | None = None
     issuer: "Issuer | None" = None
     audit: Audit | None = None

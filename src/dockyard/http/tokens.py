@@ -12,7 +12,13 @@ from urllib.parse import parse_qsl
 
 from dockyard.auth.accounts import Account
 from dockyard.auth.errors import LoginRefusedError, TokenRefusedError, UnauthenticatedError
-from dockyard.auth.principal import ANONYMOUS, WORKLOAD_LOGIN, Principal
+from dockyard.auth.principal import (
+    ANONYMOUS,
+    DIRECTORY_CLAIM,
+    WORKLOAD_CLAIM,
+    WORKLOAD_LOGIN,
+    Principal,
+)
 from dockyard.errors import InvalidError
 from dockyard.http.messages import QUERY_FIELDS, Headers, Request, Response
 from dockyard.http.services import Services
@@ -39,7 +45,7 @@ class Proof:
     Attributes:
         principal: who.
         account: their account, if they have one here: only then they get refresh tokens.
-        evidence: what proves it again, if they have none.
+        evidence: claims that prove it again, if they have none.
     """
 
     principal: Principal
@@ -113,10 +119,12 @@ async def _log_in(issuer: "Issuer", request: Request, login: str, password: str)
     try:
         if workloads is not None and login == WORKLOAD_LOGIN:
             workload = await workloads.identify(password)
-            return Proof(workload.principal, evidence=workload.evidence)
+            return Proof(workload.principal, evidence={WORKLOAD_CLAIM: workload.evidence})
         account = await issuer.logins.log_in(login, password, request.address)
     except (LoginRefusedError, TokenRefusedError) as error:
         raise _refused(issuer) from error
+    if account.evidence is not None:
+        return Proof(account.principal, evidence={DIRECTORY_CLAIM: account.evidence})
     return Proof(account.principal, account)
 
 

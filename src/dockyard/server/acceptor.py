@@ -12,9 +12,10 @@ from uvicorn.config import Config
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.server.certificates import Certificates
 from dockyard.server.clear import HTTP2, ClearConnection
-from dockyard.server.connection import Connection, WorkerState
+from dockyard.server.connection import Connection
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import BACKLOG
+from dockyard.server.sharing import AtOnce, WorkerState
 
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Acceptor:
         limits: bounds of the connections.
         certificates: those to speak TLS with; without them it is plain HTTP.
         http2: makes connections that speak HTTP/2; without it, it is not spoken.
+        at_once: answers requests of HTTP/1.1 again; without it, all go to the application.
     """
 
     def __init__(
@@ -44,11 +46,12 @@ class Acceptor:
         limits: ConnectionLimits,
         certificates: Certificates | None = None,
         http2: HTTP2 | None = None,
+        at_once: AtOnce | None = None,
     ) -> None:
         self._limits = limits
         self._certificates = certificates
         self._http2 = http2
-        self._state = WorkerState(limits)
+        self._state = WorkerState(limits, at_once)
         self._config = Config(
             cast("Any", application),
             http=Connection,

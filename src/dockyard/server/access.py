@@ -9,6 +9,8 @@ from typing import TypeAlias
 from dockyard.auth.accounts import AllAccounts, PlainUsers, groups_of
 from dockyard.auth.apikeys import ApiKeys
 from dockyard.auth.certificates import SEPARATORS, Certificates
+from dockyard.auth.directory import Directory, DirectorySettings
+from dockyard.auth.directory_logins import DirectoryLogins
 from dockyard.auth.htpasswd import HtpasswdFile, provision
 from dockyard.auth.issuer import Issuer, TokenSettings
 from dockyard.auth.jwks import IssuerKeys, of_file, of_issuer, of_url
@@ -155,6 +157,37 @@ def build_workloads(
     return Workloads(issuers, clock)
 
 
+def build_directory(access: AccessSettings) -> Directory | None:
+    """Return the directory of accounts, as `access` says.
+
+    Raises:
+        StorageError: the library is not installed, or a setting can't be used.
+    """
+    settings = access.ldap
+    if settings is None:
+        return None
+    named = (who for rule in access.rules for who in rule.who if who.startswith("group:"))
+    return Directory(
+        DirectorySettings(
+            url=settings.url,
+            starttls=settings.starttls,
+            ca=settings.ca or "",
+            binddn=settings.binddn,
+            bindpassword=settings.bindpassword.get_secret_value(),
+            userbase=settings.userbase,
+            userfilter=settings.userfilter,
+            nameattribute=settings.nameattribute,
+            groupbase=settings.groupbase or "",
+            groupfilter=settings.groupfilter or "",
+            groupattribute=settings.groupattribute,
+            memberof=settings.memberof or "",
+            groupprefix=settings.groupprefix,
+            named=frozenset(who.removeprefix("group:") for who in named),
+            seconds=settings.timeout.total_seconds(),
+        )
+    )
+
+
 def _keys_of(settings: OidcSettings, number: int, sources: dict[Origin, IssuerKeys]) -> IssuerKeys:
     """Return the keys of an issuer, those that are there if it was known before."""
     origin = (settings.issuer, settings.jwks)
@@ -186,10 +219,19 @@ def _ruled(
     guard = before.guard or Guard()
     sources = dict(before.sources)
     workloads = build_workloads(access, clock, sources)
+    directory = build_directory(access)
     logins: Logins | None = None
-    if accounts is not None or workloads is not None:
+    if accounts is not None or workloads is not None or directory is not None:
         accounts = accounts or AllAccounts([])
         logins = Logins(accounts, guard=guard, workloads=workloads, keys=api_keys)
+        if directory is not None:
+            logins.directory = DirectoryLogins(
+                directory,
+                local=accounts,
+                members=groups_of(access.groups),
+                throttle=guard.throttle,
+                queue=guard.directory,
+            )
     base = (settings.http.host or "").rstrip("/")
     realm = Realm(access.token.realm or "", f"{settings.http.prefix or '/'}auth/token", base)
     issuer: Issuer | None = None
@@ -201,9 +243,9 @@ def _ruled(
             refresh_lifetime=access.token.refreshlifetime,
         )
         kept = max(tokens.lifetime, tokens.refresh_lifetime) + LEEWAY
-        directory = _keys(settings)
-        if keys is None or directory is not None:  # a key in memory must not be lost
-            keys = KeyRing(directory, clock, kept)
+        place = _keys(settings)
+        if keys is None or place is not None:  # a key in memory must not be lost
+            keys = KeyRing(place, clock, kept)
         issuer = Issuer(tokens, keys, policy, logins, clock)
     gate = RulesGate(policy, logins, issuer, realm, build_certificates(access, clock))
     return Entrance(gate, issuer, guard, keys, sources)

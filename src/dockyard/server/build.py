@@ -16,6 +16,7 @@ from dockyard.errors import RegistryError
 from dockyard.http.app import RegistryApp
 from dockyard.http.audit import Audit
 from dockyard.http.messages import Receive, Scope, Send
+from dockyard.http.replays import Replays
 from dockyard.http.services import Services
 from dockyard.server.accounts import build_accounts
 from dockyard.server.jobs import Background, Collecting, Jobs, NotingKeys, NotingPulls, Purging
@@ -60,6 +61,10 @@ class Registry:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         await self._app(scope, receive, send)
+
+    def replays(self) -> Replays | None:
+        """Return the answers that may be given again, under the rules that are in effect."""
+        return self._app.replays
 
     async def start(self) -> None:
         """Start the jobs, and the threads that wait for the disk."""
@@ -164,7 +169,7 @@ def build_app(
         if maintenance.uploadpurging.enabled:
             jobs.append(Purging(storage, maintenance.uploadpurging, clock))
         if maintenance.gc.enabled:
-            jobs.append(Collecting(settings, storage, state, clock))
+            jobs.append(Collecting(settings, storage, state, clock, journal))
     return Registry(Doors(settings, services, clock, keys), Jobs(jobs, state), offered, journal)
 
 

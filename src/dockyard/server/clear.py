@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from typing_extensions import override
 
-from dockyard.server.connection import Connection, Phase, WorkerState
+from dockyard.server.connection import Connection, Phase
 from dockyard.server.head import BodyForm, Framing, RefusedError
 from dockyard.server.http2.frames import PREFACE
+from dockyard.server.sharing import WorkerState
 
 
 if TYPE_CHECKING:

@@ -61,3 +61,12 @@ async def collect_on(
         pace=wish.pace or Pace(),
     )
     return await collector.run(observer, plan)
+
+
+def counts_of(collected: Collected) -> dict[str, int]:
+    """Return what the audit log tells of a collection: how much went, not necessarily for good."""
+    return {
+        "manifests": len(collected.manifests),
+        "blobs": len(collected.blobs),
+        "bytes": collected.size,
+    }

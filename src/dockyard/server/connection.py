@@ -19,13 +19,13 @@ from urllib.parse import unquote
 import httptools
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
+from dockyard.http.replays import HEAD
 from dockyard.server import head as grammar
 from dockyard.server.body import BodyDecoder, ChunkedDecoder, LengthDecoder
 from dockyard.server.exchange import Exchange
 from dockyard.server.head import BodyForm, Field, Framing, RefusedError
-from dockyard.server.limits import ConnectionLimits
+from dockyard.server.sharing import WorkerState
 from dockyard.telemetry import logger
 
 
@@ -37,22 +37,6 @@ MAPPED: Final = "::ffff:"
 """What a socket for both families puts before the address of an IPv4 client."""
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
-
-
-class WorkerState(ServerState):
-    """What all connections of a worker share.
-
-    Attributes:
-        limits: the bounds of each; `ConnectionLimits.connections` is this worker's share.
-        date_line: the ``Date`` field of this second, with its line end; written by the worker.
-        draining: the worker is about to end, so responses end their connections.
-    """
-
-    def __init__(self, limits: ConnectionLimits) -> None:
-        super().__init__()
-        self.limits = limits
-        self.date_line = b""
-        self.draining = False
 
 
 class Phase(Enum):
@@ -141,6 +125,8 @@ class Connection(HttpToolsProtocol):
             if self._counted > self._limits.linger_bytes:
                 self.transport.abort()
             return
+        if self._phase is Phase.IDLE and not self._pending and self._answer_at_once(data):
+            return
         try:
             if self._decoder is not None:
                 data = self._take_body(self._decoder, data)
@@ -181,6 +167,20 @@ class Connection(HttpToolsProtocol):
         """Do nothing: the end of the body is found by the decoder."""
 
     # From bytes to exchanges.
+
+    def _answer_at_once(self, data: bytes) -> bool:
+        """Answer `data`, if it is a request that was answered before; return whether it was."""
+        state = self._state
+        if (
+            state.at_once is None
+            or state.draining
+            or self.flow.write_paused
+            or not state.at_once(data, self.client, state.date_line, self.transport.write)
+        ):
+            return False
+        state.total_requests += 1
+        self._deadline = self.loop.time() + self._limits.idle_seconds
+        return True
 
     def _take_head(self, data: bytes) -> None:
         """Take `data` as a head or a part of one; begin the request once it is whole."""
@@ -223,6 +223,8 @@ class Connection(HttpToolsProtocol):
         scope["raw_path"] = target.path
         scope["path"] = unquote(path) if "%" in path else path
         scope["query_string"] = target.query
+        if self._keep_alive and framing.body is BodyForm.NONE and self._state.at_once is not None:
+            scope[HEAD] = head  # type: ignore[typeddict-unknown-key]
         self._start(framing)
 
     def _parse(self, head: bytes) -> bool:

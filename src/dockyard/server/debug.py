@@ -9,6 +9,7 @@ from typing import Final
 from dockyard.http.messages import Receive, Scope, Send
 from dockyard.server.health import Checks
 from dockyard.server.metrics import Metrics
+from dockyard.server.sharing import AtOnce
 
 
 _JSON: Final = b"application/json; charset=utf-8"
@@ -25,6 +26,8 @@ class Debug:
         metrics_path: where to serve the metrics, or None.
         identity: what else ``/debug/vars`` tells.
     """
+
+    answer_at_once: AtOnce | None = None
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from dockyard.config import FilesystemSettings, Settings
 from dockyard.config.health import HTTPCheckSettings
 from dockyard.http.messages import Receive, Scope, Send
-from dockyard.http.request_log import Application
+from dockyard.http.request_log import Application, Known
 from dockyard.server.listeners import split_address
 from dockyard.telemetry import FACTS, RequestFacts, logger
 from dockyard.threads import in_thread
@@ -143,6 +143,10 @@ class HealthGate:
     def __init__(self, application: Application, verdict: Verdict) -> None:
         self._application = application
         self._verdict = verdict
+
+    def guarding(self, known: Known) -> Known:
+        """Return `known`, which knows of no answers while the registry is unfit."""
+        return lambda: None if self._verdict.is_unfit else known()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""

@@ -2,26 +2,29 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time, timedelta
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from dockyard.clock import Clock
 from dockyard.config.settings import Settings
 from dockyard.config.storage import UploadPurgingSettings, parse_window
-from dockyard.core.collector import Collected
 from dockyard.core.known_keys import KnownKeys
 from dockyard.core.pace import Pace
 from dockyard.core.pulls import KEPT, Pulls
 from dockyard.core.purge import Purge
 from dockyard.errors import StateError, StorageBusyError, StorageError
+from dockyard.http.audit import COLLECT, Journal, render
 from dockyard.oci.digest import Digest
-from dockyard.server.collecting import Wish, collect_on
 from dockyard.state.interface import Job, State
 from dockyard.storage.interface import Storage
+
+
+if TYPE_CHECKING:
+    from dockyard.core.collector import Collected
 
 
 FIRST_RUN: Final = timedelta(hours=1)
@@ -140,14 +143,30 @@ class NotingKeys:
 
 
 class Collecting:
-    """Collects by schedule, in one of all the processes that share the storage."""
+    """Collects by schedule, in one of all the processes that share the storage.
 
-    def __init__(self, settings: Settings, storage: Storage, state: State, clock: Clock) -> None:
+    Args:
+        settings: how and when.
+        storage: where.
+        state: has the time of the last collection.
+        clock: tells the time.
+        journal: the audit log, if there is one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage,
+        state: State,
+        clock: Clock,
+        journal: Journal | None = None,
+    ) -> None:
         self._settings: Final = settings
         self._gc: Final = settings.storage.maintenance.gc
         self._storage: Final = storage
         self._state: Final = state
         self._clock: Final = clock
+        self._journal: Final = journal
         self._patience: Final = min(PATIENCE, self._gc.interval)
 
     async def run(self) -> None:
@@ -160,6 +179,7 @@ class Collecting:
                 pass  # another process does it, or a command collects just now
             except StorageError as error:
                 structlog.get_logger().error("collection failed", err=str(error))
+                self._tell("failed")
             await asyncio.sleep(self._patience.total_seconds())
 
     async def _keep_collecting(self) -> None:
@@ -188,13 +208,19 @@ class Collecting:
         return self._clock() + min(FIRST_RUN, self._gc.interval) * secrets.randbelow(1000) / 1000
 
     async def _collect(self) -> None:
+        # A registry that collects by command, as most do, starts sooner without.
+        from dockyard.server import collecting  # noqa: PLC0415 -- see above
+
         started = self._clock()
         await self._note(Job(COLLECTION, started, None))
-        wish = Wish(
+        wish = collecting.Wish(
             delete_untagged=self._gc.deleteuntagged, keep_trash=True, pace=Pace(share=SHARE)
         )
-        collected = await collect_on(self._settings, self._storage, self._state, _Log(), wish)
+        collected = await collecting.collect_on(
+            self._settings, self._storage, self._state, _Log(), wish
+        )
         await self._note(Job(COLLECTION, started, self._clock(), _summary(collected)))
+        self._tell("allowed", collecting.counts_of(collected))
         structlog.get_logger().info(
             "collection done",
             blobs=len(collected.blobs),
@@ -205,6 +231,12 @@ class Collecting:
             seconds=round((self._clock() - started).total_seconds(), 1),
         )
 
+    def _tell(self, result: str, counts: Mapping[str, int] | None = None) -> None:
+        """Tell the audit log, if there is one, of a collection."""
+        if self._journal is not None:
+            event = {"action": COLLECT, "result": result, "kind": "schedule", **(counts or {})}
+            self._journal.write(render(self._clock, event))
+
     async def _note(self, job: Job) -> None:
         try:
             await self._state.note_job(job)
@@ -213,7 +245,7 @@ class Collecting:
             structlog.get_logger().warning("collection not noted", err=str(error))
 
 
-def _summary(collected: Collected) -> str:
+def _summary(collected: "Collected") -> str:
     return f"{len(collected.blobs)} blobs, {collected.size} bytes, {len(collected.doubts)} doubts"
 
 

@@ -18,8 +18,9 @@ from typing_extensions import override
 from dockyard.protocol.client_hello import HANDSHAKE, HelloInvalidError, parse_client_hello
 from dockyard.server.certificates import Certificates, NoCertificateError
 from dockyard.server.clear import HTTP2, Successor
-from dockyard.server.connection import Connection, Phase, WorkerState
+from dockyard.server.connection import Connection, Phase
 from dockyard.server.head import RefusedError
+from dockyard.server.sharing import WorkerState
 from dockyard.server.tls import HTTP_1_1, HTTP_2, SUITE_NUMBERS, reason_of
 from dockyard.telemetry import logger
 

@@ -21,8 +21,8 @@ from dockyard.config import (
 )
 from dockyard.errors import RegistryError
 from dockyard.http.messages import Receive, Scope, Send
-from dockyard.http.request_log import Application, RequestLog
-from dockyard.server.build import build_app, is_guarded, open_journal
+from dockyard.http.request_log import Application, Known, RequestLog
+from dockyard.server.build import Registry, build_app, is_guarded, open_journal
 from dockyard.server.certificates import Certificates, ConfiguredCertificate
 from dockyard.server.clear import HTTP2
 from dockyard.server.debug import Debug
@@ -42,7 +42,8 @@ from dockyard.server.workers import (
     raise_descriptor_limit,
     share_memory,
 )
-from dockyard.telemetry import Lines, configure, logger
+from dockyard.telemetry import configure, logger
+from dockyard.telemetry.lines import Lines
 
 
 MOST_DEFAULT_WORKERS: Final = 4
@@ -180,12 +181,15 @@ class _Composition:
             logger().critical(f"can't start: {error}")
             raise SystemExit(EXIT_UNUSABLE) from error
         application: Application = registry
+        known: Known = registry.replays
         if checks_of(settings):
-            application = HealthGate(registry, self._verdict)
+            application = gate = HealthGate(registry, self._verdict)
+            known = gate.guarding(registry.replays)
         log = RequestLog(
             application,
             access=None if settings.log.accesslog.disabled else Lines(ACCESS_LOG),
             observer=self._metrics.counter(number) if settings.http.debug.addr else None,
+            known=known,
         )
         return _Main(registry, log)
 
@@ -203,8 +207,9 @@ class _Composition:
 class _Main:
     """The registry with its wrappings: the life is the registry's, the requests go through all."""
 
-    def __init__(self, registry: Service, wrapped: Application) -> None:
+    def __init__(self, registry: Registry, wrapped: RequestLog) -> None:
         self._wrapped = wrapped
+        self.answer_at_once = wrapped.answer_at_once
         self.start = registry.start
         self.reload = registry.reload
         self.stop = registry.stop

@@ -18,6 +18,7 @@ from dockyard.core.policy import Children, Policy
 from dockyard.core.pulls import Pulls
 from dockyard.core.referrers import Referrers
 from dockyard.core.removals import Removals
+from dockyard.core.standing import Standing
 from dockyard.core.tags import Tags
 from dockyard.core.trash import Trash
 from dockyard.core.uploads import Uploads
@@ -77,7 +78,7 @@ def build_services(
     return Services(
         settings=build_api_settings(settings),
         blobs=blobs,
-        uploads=Uploads(storage, blobs, foundation.leases, clock),
+        uploads=Uploads(storage, foundation.leases, clock),
         manifests=manifests,
         tags=tags,
         referrers=Referrers(storage, manifests),
@@ -85,6 +86,7 @@ def build_services(
         removals=Removals(storage, manifests, tags, foundation.trash),
         pulls=Pulls(state, clock),
         keys=Keys(state, build_accounts(settings), clock),
+        standing=Standing(storage),
     )
 
 
@@ -121,7 +123,14 @@ def build_api_settings(settings: Settings) -> ApiSettings:
         read_only=settings.storage.maintenance.readonly.enabled,
         catalog_limit=settings.catalog.maxentries,
         tags_limit=settings.tags.maxtags,
+        accel_redirect=_accel_redirect(settings),
     )
+
+
+def _accel_redirect(settings: Settings) -> str:
+    """Return what a proxy has for the directory of the blobs; empty if there is none."""
+    has_files = isinstance(settings.storage.driver, FilesystemSettings)
+    return settings.http.accelredirect or "" if has_files else ""
 
 
 def build_policy(settings: Settings) -> Policy:

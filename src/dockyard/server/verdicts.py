@@ -3,17 +3,20 @@
 from dataclasses import replace
 from typing import Final
 
-from dockyard.auth.accounts import Accounts
+from dockyard.auth.accounts import Accounts, groups_of
 from dockyard.auth.actions import Action
 from dockyard.auth.apikeys import scope_of
-from dockyard.auth.errors import KeyUnknownError
+from dockyard.auth.directory import AmbiguousError
+from dockyard.auth.errors import DirectoryUnavailableError, KeyUnknownError
 from dockyard.auth.policy import OPEN
 from dockyard.auth.principal import ANONYMOUS, ROBOT_PREFIX, Principal
 from dockyard.auth.verdict import Verdict, judge
+from dockyard.config.access import AccessSettings
 from dockyard.config.settings import Settings
-from dockyard.server.access import build_rules
+from dockyard.server.access import build_directory, build_rules
 from dockyard.server.accounts import build_accounts
 from dockyard.server.maintenance import missing_state, open_keys
+from dockyard.threads import in_thread
 
 
 NOBODY: Final = "anonymous"
@@ -51,7 +54,7 @@ async def decide(settings: Settings, who: str, action: Action, repository: str) 
         if principal is None:
             return Verdict(allowed=False, reason=reason)
     else:
-        principal = _find(settings, accounts, who)
+        principal = await _find(settings, accounts, who)
     if settings.access is not None:
         return judge(build_rules(settings.access), principal, action, repository)
     if principal.scope is not None:
@@ -67,13 +70,15 @@ def _require_own_accounts(settings: Settings) -> None:
         )
 
 
-def _find(settings: Settings, accounts: Accounts | None, login: str) -> Principal:
+async def _find(settings: Settings, accounts: Accounts | None, login: str) -> Principal:
     account = None if accounts is None else accounts.find(login)
     if account is not None:
         return account.principal
     if login.startswith(ROBOT_PREFIX) and settings.access is not None:
         known = ", ".join(f"{ROBOT_PREFIX}{name}" for name in settings.access.robots) or "none"
         raise StrangerError(f"there is no robot {login!r} in access.robots (there: {known})")
+    if settings.access is not None and settings.access.ldap is not None:
+        return await _in_directory(settings.access, accounts, login)
     if settings.auth.htpasswd is not None:
         raise StrangerError(f"there is no user {login!r} in {settings.auth.htpasswd.path}")
     if settings.access is None:  # then nobody is asked who they are
@@ -81,6 +86,28 @@ def _find(settings: Settings, accounts: Accounts | None, login: str) -> Principa
     raise StrangerError(
         f"there is no user {login!r}: users need auth.htpasswd, which is not configured"
     )
+
+
+async def _in_directory(access: AccessSettings, accounts: Accounts | None, login: str) -> Principal:
+    """Return who `login` is in the directory, which is asked as for a login, without a password."""
+    directory = build_directory(access)
+    assert directory is not None
+    url = directory.settings.url
+    try:
+        found = await in_thread(directory.find, login)
+    except AmbiguousError as error:
+        raise StrangerError(f"{login!r} can't log in by {url}: {error}") from error
+    except DirectoryUnavailableError as error:
+        raise StrangerError(f"{url} can't be asked: {error.reason}") from error
+    if found is None:
+        raise StrangerError(f"there is no user {login!r}, neither here nor in {url}")
+    if accounts is not None and accounts.find(found.name) is not None:
+        raise StrangerError(
+            f"{login!r} is {found.name!r} in {url}, but the password file has a user of that name, "
+            "who goes first"
+        )
+    members = groups_of(access.groups).get(found.name, frozenset())
+    return replace(found, groups=found.groups | members)
 
 
 async def _of_key(

@@ -14,6 +14,7 @@ from dockyard.server.acceptor import Acceptor
 from dockyard.server.certificates import Certificates
 from dockyard.server.clear import HTTP2
 from dockyard.server.limits import ConnectionLimits
+from dockyard.server.sharing import AtOnce
 from dockyard.telemetry import logger
 
 
@@ -23,6 +24,11 @@ HANDLED: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
 
 class Service(Protocol):
     """The application with its life: what a worker serves."""
+
+    @property
+    def answer_at_once(self) -> AtOnce | None:
+        """What answers requests again, without ASGI; `None`: nothing does."""
+        ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None:
         """Serve one request."""
@@ -108,7 +114,9 @@ async def _serve(
         await service.start()
         if door.certificates is not None:
             await door.certificates.start(door.worker)
-        acceptor = Acceptor(service, door.limits, door.certificates, door.http2)
+        acceptor = Acceptor(
+            service, door.limits, door.certificates, door.http2, service.answer_at_once
+        )
         await acceptor.start(door.sockets)
         acceptors.append(acceptor)
     ready()

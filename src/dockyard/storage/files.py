@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import stat
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from uuid import uuid4
 
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError, StorageFullError
 from dockyard.storage.interface import Entry
+from dockyard.storage.promptness import Promptness
 from dockyard.threads import in_thread
 
 
@@ -29,6 +32,9 @@ digests. Listing takes 25 us, going to a thread and back another 100."""
 MAKE_TRIES: Final = 5
 """Times directories are made again when someone removes them at the same moment."""
 
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Flags to read by. `os.O_NONBLOCK` is for what is no file: opening a FIFO would wait forever."""
+
 _SIZE: Final = b"user.dockyard.size"
 """Extended attribute that says how many bytes a blob had when it was published."""
 
@@ -36,21 +42,17 @@ _SIZE: Final = b"user.dockyard.size"
 class FileReader:
     """See `dockyard.storage.interface.Reader`."""
 
-    def __init__(self, descriptor: int, path: str, size: int) -> None:
+    def __init__(
+        self, descriptor: int, size: int, recorded: int | None, path: str, prompt: Promptness
+    ) -> None:
         self._descriptor = descriptor
         self._path: Final = path
+        self._prompt: Final = prompt
         self._page = bytearray(1)
         self._may_wait = False
         self._was_cached: bool | None = None
         self.size: Final = size
-
-    @property
-    def recorded_size(self) -> int | None:
-        """See `Reader.recorded_size`. `None` for blobs that distribution wrote."""
-        try:
-            return int(os.getxattr(self._descriptor, _SIZE))
-        except (OSError, ValueError):
-            return None
+        self.recorded_size = recorded
 
     @staticmethod
     def record_size(descriptor: int) -> None:
@@ -63,12 +65,8 @@ class FileReader:
         while start < stop:
             length = min(READ_CHUNK, stop - start)
             try:
-                cached = self._is_cached(start + length - 1)
-                if self._was_cached is None:
-                    self._was_cached = cached
-                if cached:
-                    chunk = os.pread(self._descriptor, length, start)
-                else:
+                chunk = self._read_at_once(length, start)
+                if chunk is None:
                     chunk = await in_thread(os.pread, self._descriptor, length, start)
             except OSError as error:
                 raise StorageError(f"{self._path}: {error.strerror}") from error
@@ -77,12 +75,25 @@ class FileReader:
             yield chunk
             start += length
 
+    def _read_at_once(self, length: int, start: int) -> bytes | None:
+        """Return what is there if that needs no waiting, as far as can be told."""
+        if self._prompt.is_lost:
+            return None
+        began = time.monotonic()
+        cached = self._is_cached(start + length - 1)
+        if self._was_cached is None:
+            self._was_cached = cached
+        chunk = os.pread(self._descriptor, length, start) if cached else None
+        self._prompt.note(time.monotonic() - began)
+        return chunk
+
     def note_size(self) -> bool:
         """See `Reader.note_size`. Not where there are no extended attributes, or no right to."""
         try:
             os.setxattr(self._descriptor, _SIZE, str(self.size).encode())
         except OSError:
             return False
+        self.recorded_size = self.size
         return True
 
     def forget(self, start: int, stop: int) -> None:
@@ -120,16 +131,15 @@ class FileReader:
 class FileWriter:
     """See `dockyard.storage.interface.Writer`."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, prompt: Promptness) -> None:
         self._descriptor: Final = descriptor
+        self._prompt: Final = prompt
         self.size = size
 
     async def append(self, chunk: bytes) -> None:
-        """See `Writer.append`. Into the page cache at once, without a thread."""
+        """See `Writer.append`. Into the page cache at once, while the disk is prompt."""
         try:
-            written = os.write(self._descriptor, chunk)
-            while written < len(chunk):
-                written += os.write(self._descriptor, memoryview(chunk)[written:])
+            await self._prompt.run(write_all, self._descriptor, chunk)
         except OSError as error:
             with suppress(OSError):  # the first failure is the one to report
                 os.ftruncate(self._descriptor, self.size)
@@ -139,25 +149,106 @@ class FileWriter:
         self.size += len(chunk)
 
 
-def make_directories(directory: str) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write `content` to its last byte."""
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
+
+
+def read_file(path: str, most: int) -> bytes:
+    """Return what is in the file at `path`, up to `most` bytes."""
+    descriptor = os.open(path, _READ)
+    try:
+        return read_up_to(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def open_file(path: str) -> tuple[int, int, int | None] | None:
+    """Open the file at `path` for reading; `None` if it is none.
+
+    Returns:
+        Descriptor, length, and the length with which it was published, if that is known: it is
+        not for blobs that distribution wrote.
+    """
+    descriptor = os.open(path, _READ)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return None
+    try:
+        recorded = int(os.getxattr(descriptor, _SIZE))
+    except (OSError, ValueError):
+        recorded = None
+    return descriptor, status.st_size, recorded
+
+
+def release(opened: "tuple[int, int] | tuple[int, int, int | None] | None") -> None:
+    """Close what `open_file` or `open_end` opened."""
+    if opened is not None:
+        os.close(opened[0])
+
+
+def open_end(full: str, path: str) -> tuple[int, int]:
+    """Open a growing file at its end, which is held then; return descriptor and length."""
+    descriptor = os.open(full, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        hold_end(descriptor, full, path)
+        return descriptor, os.fstat(descriptor).st_size
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def make_directories(directory: str) -> bool:
     """Make `directory` and those above it, as far as nobody removes them at the same moment.
 
     Whoever then uses it finds out if that was in vain, and why.
+
+    Returns:
+        Whether it was not there.
     """
     for _ in range(MAKE_TRIES):
-        with suppress(FileNotFoundError, FileExistsError):  # removed while we were looking
-            os.makedirs(directory, exist_ok=True)  # noqa: PTH103 -- plain strings throughout
-            return
+        try:
+            os.mkdir(directory)  # noqa: PTH102 -- plain strings throughout
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            with suppress(FileNotFoundError, FileExistsError):  # removed while we were looking
+                os.makedirs(os.path.dirname(directory), exist_ok=True)  # noqa: PTH103, PTH120 -- likewise
+        else:
+            return True
+    return True
 
 
-def create_file(path: str) -> int:
-    """Open an empty file for writing, in place of any at `path`; make its directories as needed."""
+def create_file(path: str, content: bytes) -> None:
+    """Make a file with `content`, in place of any at `path`; make its directories as needed."""
+    descriptor = _open_empty(path)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+def _open_empty(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     for _ in range(MAKE_TRIES):
-        make_directories(os.path.dirname(path))  # noqa: PTH120 -- plain strings throughout
-        with suppress(FileNotFoundError):  # removed after we made it
+        with suppress(FileNotFoundError):  # not there, or removed after we made it
             return os.open(path, flags, 0o666)
+        make_directories(os.path.dirname(path))  # noqa: PTH120 -- plain strings throughout
     return os.open(path, flags, 0o666)
+
+
+def note(path: str, mark: bytes) -> bool:
+    """Append `mark` to the file at `path`, which is made if need be; return whether it is there."""
+    for _ in range(MAKE_TRIES):
+        try:
+            if append_mark(path, mark):
+                return True
+        except FileNotFoundError:
+            make_directories(os.path.dirname(path))  # noqa: PTH120 -- plain strings throughout
+    return False
 
 
 def append_mark(path: str, mark: bytes) -> bool:

@@ -21,7 +21,10 @@ from dockyard.storage import files, looks
 from dockyard.storage.interface import Entry, ObjectTooLargeError, Stamp
 from dockyard.storage.locks import FileLocks
 from dockyard.storage.naming import DurableNames
+from dockyard.storage.placing import Placing
+from dockyard.storage.promptness import Promptness
 from dockyard.storage.translation import FULL, GONE, translating
+from dockyard.storage.witness import FileWitness
 from dockyard.threads import in_thread
 
 
@@ -39,9 +42,6 @@ stop does so at once."""
 THREADS: Final = 4
 """Batches removed at once: a disk with its own queue is kept busy, and pushes still get theirs."""
 
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-"""Flags to read by. `os.O_NONBLOCK` is for what is no file: opening a FIFO would wait forever."""
-
 
 class FilesystemStorage:
     """See `dockyard.storage.interface.Storage`. Modes of files and directories follow the umask."""
@@ -50,7 +50,9 @@ class FilesystemStorage:
         self._root: Final = str(root)
         self._tmp: Final = f"{self._root}/{PRIVATE}/tmp"  # noqa: S108 -- ours, not the machine's
         self._names: Final = DurableNames(self._root)
-        self._locks: Final = FileLocks(f"{self._root}/{PRIVATE}/locks")
+        self._placing: Final = Placing(self._root, self._names, self._temporary)
+        self._prompt: Final = Promptness()
+        self._locks: Final = FileLocks(f"{self._root}/{PRIVATE}/locks", self._prompt)
         self._epoch: Final = files.boot_epoch()
 
     @property
@@ -59,43 +61,41 @@ class FilesystemStorage:
         return self._epoch
 
     async def get(self, path: str, limit: int) -> bytes:
-        """See `Storage.get`. Read at once, without a thread: links and manifests are small."""
+        """See `Storage.get`. Read at once while the disk is prompt: they are small."""
         with translating(path):
-            descriptor = os.open(f"{self._root}/{path}", _READ)
-            try:
-                content = files.read_up_to(descriptor, limit + 1)
-            finally:
-                os.close(descriptor)
+            content = await self._prompt.run(files.read_file, f"{self._root}/{path}", limit + 1)
         if len(content) > limit:
             raise ObjectTooLargeError(path, limit)
         return content
 
     async def put(self, path: str, content: bytes) -> None:
         """See `Storage.put`."""
-        with translating(path, missing=GONE):
-            await in_thread(self._put, path, content)
+        await self.put_all([(path, content)])
+
+    async def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `Storage.put_all`. What is there already, and durable, needs no thread."""
+        if self._prompt.is_lost or not all(self._placing.is_in_place(*each) for each in objects):
+            with translating(objects[0][0], missing=GONE):
+                await in_thread(self._placing.put_all, objects)
 
     async def open(self, path: str) -> files.FileReader:
         """See `Storage.open`."""
         with translating(path):
-            descriptor = os.open(f"{self._root}/{path}", _READ)
-            status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
+            opened = await self._prompt.acquire(
+                files.open_file, files.release, f"{self._root}/{path}"
+            )
+        if opened is None:
             raise PathUnknownError(path)
-        return files.FileReader(descriptor, path, status.st_size)
+        return files.FileReader(*opened, path, self._prompt)
 
     @asynccontextmanager
     async def append(self, path: str) -> AsyncGenerator[files.FileWriter]:
         """See `Storage.append`."""
         full = f"{self._root}/{path}"
         with translating(path):
-            descriptor = os.open(full, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            descriptor, size = await self._prompt.acquire(files.open_end, files.release, full, path)
         try:
-            with translating(path):
-                files.hold_end(descriptor, full, path)
-                size = os.fstat(descriptor).st_size
-            yield files.FileWriter(descriptor, size)
+            yield files.FileWriter(descriptor, size, self._prompt)
         finally:
             os.close(descriptor)
 
@@ -103,16 +103,14 @@ class FilesystemStorage:
         """See `Storage.create`."""
         full = f"{self._root}/{path}"
         with translating(path, missing=GONE):
-            descriptor = files.create_file(full)
-            try:
-                os.write(descriptor, content)
-            finally:
-                os.close(descriptor)
+            await self._prompt.run(files.create_file, full, content)
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(
+        self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """See `Storage.publish`."""
         with translating(source, missing=GONE):
-            await in_thread(self._publish, source, target)
+            await in_thread(self._placing.publish, source, target, ahead)
 
     async def move(self, source: str, target: str) -> None:
         """See `Storage.move`."""
@@ -139,29 +137,25 @@ class FilesystemStorage:
         """See `Storage.note`. Appending is one system call; who removes the file is noticed."""
         full = f"{self._root}/{path}"
         with translating(path, missing=GONE):
-            for _ in range(files.MAKE_TRIES):
-                files.make_directories(os.path.dirname(full))  # noqa: PTH120 -- hot
-                with suppress(FileNotFoundError):
-                    if files.append_mark(full, mark):
-                        return
-        raise StorageError(f"{path} is removed again and again")
+            if not await self._prompt.run(files.note, full, mark):
+                raise StorageError(f"{path} is removed again and again")
 
     async def age(self, path: str) -> float:
         """See `Storage.age`."""
         with translating(path):
-            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+            status = await self._prompt.run(os.stat, f"{self._root}/{path}")
         return max(0.0, time.time() - status.st_ctime)
 
     async def modified(self, path: str) -> datetime:
         """See `Storage.modified`."""
         with translating(path):
-            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- plain strings throughout
+            status = await self._prompt.run(os.stat, f"{self._root}/{path}")
         return datetime.fromtimestamp(status.st_mtime, UTC)
 
     async def size(self, path: str) -> int:
         """See `Storage.size`."""
         with translating(path):
-            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+            status = await self._prompt.run(os.stat, f"{self._root}/{path}")
         if not stat.S_ISREG(status.st_mode):
             raise PathUnknownError(path)
         return status.st_size
@@ -170,7 +164,7 @@ class FilesystemStorage:
         """See `Storage.exists`."""
         try:
             with translating(path):
-                os.stat(f"{self._root}/{path}")  # noqa: PTH116 -- hot
+                await self._prompt.run(os.stat, f"{self._root}/{path}")
         except PathUnknownError:
             return False
         return True
@@ -179,32 +173,39 @@ class FilesystemStorage:
         """See `Storage.list`. A large directory in a thread: it may have any number of names."""
         full = f"{self._root}/{path}"
         with translating(path):
-            if os.stat(full).st_size <= files.SMALL_DIRECTORY:  # noqa: PTH116 -- hot
-                return files.list_directory(full)
+            if (await self._prompt.run(os.stat, full)).st_size <= files.SMALL_DIRECTORY:
+                return await self._prompt.run(files.list_directory, full)
             return await in_thread(files.list_directory, full)
 
     async def names(self, path: str) -> Sequence[str]:
         """See `Storage.names`. A large directory in a thread, sorting included."""
         full = f"{self._root}/{path}"
         with translating(path):
-            if os.stat(full).st_size <= files.SMALL_DIRECTORY:  # noqa: PTH116 -- hot
-                return looks.names(full)
+            if (await self._prompt.run(os.stat, full)).st_size <= files.SMALL_DIRECTORY:
+                return await self._prompt.run(looks.names, full)
             return await in_thread(looks.names, full)
 
     async def stamp(self, path: str) -> Stamp | None:
         """See `Storage.stamp`."""
         with translating(path):
-            return looks.stamp_of(os.stat(f"{self._root}/{path}"), time.time())  # noqa: PTH116
+            status = await self._prompt.run(os.stat, f"{self._root}/{path}")
+        return looks.stamp_of(status, time.time())
 
     async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
         """See `Storage.stamps`."""
         with translating(directory):
-            return await looks.look(looks.stamps, f"{self._root}/{directory}", names)
+            return await looks.look(self._prompt, looks.stamps, f"{self._root}/{directory}", names)
 
     async def exist(self, directory: str, names: Sequence[str]) -> Sequence[bool]:
         """See `Storage.exist`."""
         with translating(directory):
-            return await looks.look(looks.exist, f"{self._root}/{directory}", names)
+            return await looks.look(self._prompt, looks.exist, f"{self._root}/{directory}", names)
+
+    async def witness(self, paths: Sequence[str]) -> FileWitness | None:
+        """See `Storage.witness`."""
+        with translating(paths[0]):
+            full = [f"{self._root}/{path}" for path in paths]
+            return await self._prompt.run(FileWitness.of, full, self._prompt)
 
     async def delete(self, path: str) -> None:
         """See `Storage.delete`."""
@@ -246,44 +247,6 @@ class FilesystemStorage:
                     files.remove_tree(entry.path)
                     removed += 1
         return removed
-
-    def _put(self, path: str, content: bytes) -> None:
-        temporary = self._temporary()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o666)
-        try:
-            try:
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            self._names.rename(temporary, path)
-        except OSError:
-            with suppress(OSError):  # the first failure is the one to report
-                os.unlink(temporary)  # noqa: PTH108 -- plain strings throughout
-            raise
-        with suppress(FileNotFoundError):  # someone removed it since: that is what happened last
-            self._names.sync(path)
-
-    def _publish(self, source: str, target: str) -> None:
-        full = f"{self._root}/{source}"
-        descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            files.FileReader.record_size(descriptor)
-            os.fsync(descriptor)
-        except OSError:
-            # What did not reach the disk counts as written from now on, so that a second try would
-            # seem to succeed. Source: fsync(2), notes.
-            with suppress(OSError):  # the first failure is the one to report
-                os.unlink(full)  # noqa: PTH108 -- plain strings throughout
-            raise
-        finally:
-            os.close(descriptor)
-        self._names.rename(full, target)
-        with suppress(FileNotFoundError):  # someone moved it on since, and synced that name
-            self._names.sync(target)
 
     def _move(self, source: str, target: str) -> None:
         full = f"{self._root}/{source}"

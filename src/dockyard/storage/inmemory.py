@@ -45,6 +45,11 @@ class InMemoryStorage:
         self._objects[path] = bytes(content)
         self._written[path] = utc_now()
 
+    async def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `Storage.put_all`."""
+        for path, content in objects:
+            await self.put(path, content)
+
     async def open(self, path: str) -> "_MemoryReader":
         """See `Storage.open`."""
         return _MemoryReader(self._content(path))
@@ -66,8 +71,12 @@ class InMemoryStorage:
         """See `Storage.create`."""
         self._growing[path] = bytearray(content)
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(
+        self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """See `Storage.publish`."""
+        if source in self._growing:
+            await self.put_all(ahead)
         try:
             self._objects[target] = bytes(self._growing.pop(source))
         except KeyError as error:
@@ -143,6 +152,9 @@ class InMemoryStorage:
         """See `Storage.stamp`. Never sure: looking at the names costs as little."""
         await self.list(path)
         return None
+
+    async def witness(self, paths: Sequence[str]) -> None:
+        """See `Storage.witness`: what is in memory is read as fast as it is looked at."""
 
     async def stamps(self, directory: str, names: Sequence[str]) -> Sequence[Stamp | None]:
         """See `Storage.stamps`. Never sure of what is there."""

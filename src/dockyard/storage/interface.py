@@ -106,6 +106,17 @@ class Writer(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """What tells whether some objects are still those that they were when it was made."""
+
+    def stands(self) -> bool:
+        """Return whether none was changed, replaced or removed since; in doubt, `False`.
+
+        It waits for nothing: on the way of a request it costs a look at each object's entry.
+        """
+        ...
+
+
 class Storage(Protocol):
     """A tree of objects.
 
@@ -133,7 +144,19 @@ class Storage(Protocol):
         ...
 
     async def put(self, path: str, content: bytes) -> None:
-        """Make `content` the object at `path`, making directories as needed."""
+        """Make `content` the object at `path`, making directories as needed.
+
+        It is written now, also if it was there already; but then, if that was within the last
+        second, it may keep its time.
+        """
+        ...
+
+    async def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """Make objects as `put` does, for the cost of a few.
+
+        None has its name before those ahead of it would survive loss of power. Unless all of them
+        were there already, all are written now.
+        """
         ...
 
     async def open(self, path: str) -> Reader:
@@ -156,10 +179,18 @@ class Storage(Protocol):
         """
         ...
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(
+        self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Sync the growing object at `source` and rename it to `target`, replacing it.
 
         If it can't be synced it is removed: nobody can tell what of it reached the disk.
+
+        Args:
+            source: a path given to `create`.
+            target: the path of the object that it becomes.
+            ahead: objects to make as `put` does, for whoever sees `target` to see them too. If one
+                can't be made, nothing is published.
         """
         ...
 
@@ -214,6 +245,14 @@ class Storage(Protocol):
         """Return what differs once names came to or left the directory at `path`.
 
         `None`: they did so too short a time ago to tell; ask again later.
+        """
+        ...
+
+    async def witness(self, paths: Sequence[str]) -> Witness | None:
+        """Return what tells later whether the objects at `paths` are still the same.
+
+        What is read of them *after* that is what it stands for. `None`: that can't be told here, or
+        one was changed too short a time ago.
         """
         ...
 

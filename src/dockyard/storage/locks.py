@@ -5,11 +5,14 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final
 
+from typing_extensions import override
+
 from dockyard.errors import StorageBusyError
+from dockyard.storage.promptness import Promptness
 from dockyard.storage.translation import translating
 
 
@@ -24,55 +27,89 @@ mean a stuck disk, and the client had better hear of it."""
 class FileLocks:
     """The lock files in one directory."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, prompt: Promptness) -> None:
         self._directory: Final = directory
+        self._prompt: Final = prompt
 
-    @asynccontextmanager
-    async def hold(self, kind: str, name: str, *, shared: bool = False) -> AsyncGenerator[None]:
+    def hold(
+        self, kind: str, name: str, *, shared: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         """See `Storage.lock`. Waits up to `LOCK_WAIT`.
 
         Whoever wants the lock passes a gate first and holds it while waiting, so that an exclusive
         holder gets its turn although shared ones keep coming.
         """
         stripe = f"{kind}-{hashlib.sha256(name.encode()).digest()[0] % LOCKS:02x}"
-        with translating(name):
-            gate = self._open(f"{stripe}.gate")
-        try:
-            with translating(name):
-                await _hold(gate, fcntl.LOCK_EX, name)
-                descriptor = self._open(stripe)
-        except BaseException:
-            os.close(gate)
-            raise
-        try:
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        return _Hold(f"{self._directory}/{stripe}", name, operation, self._prompt)
+
+
+class _Hold(AbstractAsyncContextManager[None]):
+    """One holding of a lock.
+
+    A class, since every HEAD of a blob takes one, and a generator costs more than the lock.
+    """
+
+    __slots__ = ("_descriptor", "_name", "_operation", "_path", "_prompt")
+
+    def __init__(self, path: str, name: str, operation: int, prompt: Promptness) -> None:
+        self._prompt = prompt
+        self._path = path
+        self._name = name
+        self._operation = operation
+        self._descriptor = -1
+
+    @override
+    async def __aenter__(self) -> None:
+        with translating(self._name):
+            gate = await self._prompt.acquire(_open, os.close, f"{self._path}.gate")
             try:
-                with translating(name):
-                    await _hold(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, name)
+                if not _take(gate, fcntl.LOCK_EX):
+                    await _wait(gate, fcntl.LOCK_EX, self._name)
+                descriptor = await self._prompt.acquire(_open, os.close, self._path)
+                try:
+                    if not _take(descriptor, self._operation):
+                        await _wait(descriptor, self._operation, self._name)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
             finally:
                 os.close(gate)
-            yield
-        finally:
-            os.close(descriptor)
+        self._descriptor = descriptor
 
-    def _open(self, name: str) -> int:
-        path, flags = f"{self._directory}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            os.makedirs(self._directory, exist_ok=True)  # noqa: PTH103 -- plain strings throughout
-            return os.open(path, flags, 0o666)
+    @override
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
 
 
-async def _hold(descriptor: int, operation: int, name: str) -> None:
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 -- plain strings
+        return os.open(path, flags, 0o666)
+
+
+def _take(descriptor: int, operation: int) -> bool:
+    """Take a lock if nobody is in the way; return whether it was."""
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _wait(descriptor: int, operation: int, name: str) -> None:
     pause = 0.001
     deadline = time.monotonic() + LOCK_WAIT
-    while True:
-        try:
-            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise StorageBusyError(name) from error
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.05)
-        else:
-            return
+    while not _take(descriptor, operation):
+        if time.monotonic() > deadline:
+            raise StorageBusyError(name)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 0.05)

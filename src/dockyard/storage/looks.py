@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from dockyard.storage.interface import ABSENT, Stamp
+from dockyard.storage.promptness import Promptness
 from dockyard.storage.translation import MISSING, translating
 from dockyard.threads import in_thread
 
@@ -48,15 +49,22 @@ def stamp_of(status: os.stat_result, now: float) -> Stamp | None:
 
 
 async def look(
-    look_at: Callable[[str, Sequence[str]], list[T]], directory: str, names: Sequence[str]
+    prompt: Promptness,
+    look_at: Callable[[str, Sequence[str]], list[T]],
+    directory: str,
+    names: Sequence[str],
 ) -> list[T]:
     """Return what `look_at` sees of `names`; those that may wait for the disk in a thread."""
+    if prompt.is_lost:
+        return await prompt.run(look_at, directory, names)
     began = time.monotonic()
     found = look_at(directory, names[:FEW])
+    seconds = time.monotonic() - began
+    prompt.note(seconds)
     rest = names[FEW:]
     if not rest:
         return found
-    if len(names) <= AT_ONCE and time.monotonic() - began < SWIFT:
+    if len(names) <= AT_ONCE and seconds < SWIFT:
         return found + look_at(directory, rest)
     return found + await in_thread(look_at, directory, rest)
 

@@ -1,6 +1,7 @@
 """Names that survive loss of power, in the strictest reading of POSIX."""
 
 import os
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +23,14 @@ class DurableNames:
         self._named: Final[set[str]] = set()
         self._root_is_named = False
 
+    def make(self, paths: Iterable[str]) -> Sequence[str]:
+        """Make the directories of `paths` that are not known to be there; return all of them."""
+        directories = list({os.path.dirname(f"{self._root}/{path}") for path in paths})  # noqa: PTH120 -- hot
+        for directory in directories:
+            if directory not in self._named and files.make_directories(directory):
+                self.forget(directory)
+        return directories
+
     def rename(self, source: str, path: str) -> None:
         """Give the synced file `source` its name."""
         target = f"{self._root}/{path}"
@@ -36,17 +45,20 @@ class DurableNames:
                 self.forget(directory)
                 files.make_directories(directory)
 
-    def sync(self, path: str) -> None:
-        """Make the name of `path` durable, in the strictest reading of POSIX."""
+    def sync(self, path: str, made: Collection[str] = ()) -> None:
+        """Make the name of `path` durable, in the strictest reading of POSIX.
+
+        Of the directories `made`, which are there, it is known afterwards which got theirs as well.
+        """
         directory = os.path.dirname(f"{self._root}/{path}")  # noqa: PTH120 -- hot
         try:
-            self._sync_names(directory)
+            self._sync_names(directory, made)
             files.sync_directory(directory)
         except FileNotFoundError:
             self.forget(directory)
             raise
 
-    def _sync_names(self, directory: str) -> None:
+    def _sync_names(self, directory: str, made: Collection[str]) -> None:
         """Make the names of `directory` and the directories above it durable.
 
         Also of those another process made, which may not have synced them yet; once each.
@@ -60,8 +72,10 @@ class DurableNames:
             fresh.append(directory)
             directory = os.path.dirname(directory)  # noqa: PTH120 -- hot
         for name in reversed(fresh):
-            files.sync_directory(os.path.dirname(name))  # noqa: PTH120 -- hot
+            parent = os.path.dirname(name)  # noqa: PTH120 -- hot
+            files.sync_directory(parent)
             self._named.add(name)
+            self._named.update(each for each in made if os.path.dirname(each) == parent)  # noqa: PTH120 -- hot
 
     def _sync_root(self) -> None:
         """Make the root's own name durable, and the names above it up to where it is mounted."""

@@ -1,5 +1,6 @@
 """Changing the file of users."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import given, strategies as st
 
 from dockyard.auth import editing
 from dockyard.auth.editing import EditRefusedError, add, broken_lines, change, edit, remove, users
-from dockyard.auth.htpasswd import HtpasswdInvalidError, parse
+from dockyard.auth.htpasswd import FILE_LIMIT, HtpasswdInvalidError, parse
 from dockyard.errors import StorageError
 
 
@@ -138,6 +139,45 @@ class TestFile:
             editing.read(missing)
         with pytest.raises(StorageError, match="is a directory"):
             edit(tmp_path, str)
+
+    def test_one_that_is_too_large_is_told(self, tmp_path: Path) -> None:
+        path = tmp_path / "users"
+        with path.open("wb") as large:
+            large.truncate(FILE_LIMIT + 1)
+        with pytest.raises(StorageError, match=f"{path}: more than {FILE_LIMIT} bytes"):
+            editing.read(path)
+        with pytest.raises(StorageError, match=f"{path}: more than {FILE_LIMIT} bytes"):
+            edit(path, lambda text: add(text, "bob", "2"))
+
+    def test_one_that_was_replaced_while_it_was_waited_for_is_read_anew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "users"
+        path.write_text("alice:1\n")
+        taken = fcntl.flock
+
+        def after_another(descriptor: int, operation: int) -> None:
+            monkeypatch.setattr(fcntl, "flock", taken)
+            edit(path, lambda text: add(text, "bob", "2"))
+            taken(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", after_another)
+        assert edit(path, lambda text: add(text, "carol", "3")) == "alice:1\nbob:2\ncarol:3\n"
+
+    def test_one_that_was_removed_while_it_was_waited_for_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "users"
+        path.write_text("alice:1\n")
+        taken = fcntl.flock
+
+        def after_removal(descriptor: int, operation: int) -> None:
+            path.unlink(missing_ok=True)
+            taken(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", after_removal)
+        with pytest.raises(StorageError, match="no such file"):
+            edit(path, lambda text: add(text, "bob", "2"))
 
     def test_one_that_is_locked_for_long_is_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

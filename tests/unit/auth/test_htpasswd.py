@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from dockyard.auth.htpasswd import (
+    FILE_LIMIT,
     HtpasswdFile,
     HtpasswdInvalidError,
     hash_password,
@@ -95,3 +96,21 @@ def test_a_changed_file_is_read_again_and_a_broken_one_lets_nobody_in(tmp_path: 
     path.unlink()
     with pytest.raises(HtpasswdInvalidError, match="no such file"):
         file.find("alice")
+
+
+def test_a_file_that_is_too_large_or_none_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "htpasswd"
+    path.write_text("alice:1\n" + "#" * FILE_LIMIT)
+    file = HtpasswdFile(path)
+    with pytest.raises(HtpasswdInvalidError, match=f"more than {FILE_LIMIT} bytes"):
+        file.find("alice")
+    path.unlink()
+    path.mkdir()
+    for _ in range(2):
+        with pytest.raises(HtpasswdInvalidError, match="is a directory"):
+            file.find("alice")
+
+
+def test_what_bcrypt_can_not_hash_is_nobodys_password() -> None:
+    assert not matches("secret\0", HASH)
+    assert not matches("", HASH)

@@ -52,3 +52,20 @@ def test_what_is_no_key_is_told(tmp_path: Path) -> None:
     (tmp_path / "1.json").write_text("{}")
     with pytest.raises(StorageError, match="is not a signing key"):
         KeyRing(tmp_path, utc_now, DAY).current()
+
+
+def test_a_directory_that_can_not_be_used_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.touch()
+    with pytest.raises(StorageError, match=f"signing keys in {place}: "):
+        KeyRing(place, utc_now, DAY).current()
+
+
+def test_keys_in_memory_are_replaced_too_and_the_old_ones_stay() -> None:
+    now: list[datetime] = [NOW]
+    ring = KeyRing(None, lambda: now[0], DAY)
+    first = ring.current()
+    now[0] += ROTATION
+    second = ring.current()
+    assert second.name != first.name
+    assert set(ring.trusted(first.name).by_name) == {first.name, second.name}

@@ -16,6 +16,7 @@ from dockyard.auth.actions import Access
 from dockyard.auth.errors import TokenRefusedError
 from dockyard.auth.keys import TrustedKeys, libtrust_id, load
 from dockyard.auth.tokens import (
+    GRANTS_LIMIT,
     Claims,
     Expected,
     TokenMalformedError,
@@ -169,13 +170,65 @@ def test_what_distribution_allows_is_allowed(over: dict[str, Any], keys: Trusted
 
 @pytest.mark.parametrize(
     "over",
-    [{"exp": "1"}, {"exp": 1.5}, {"exp": True}, {"aud": 1}, {"sub": 1}, {"access": [1]},
-     {"access": [{"actions": "pull"}]}],
+    [{"exp": "1"}, {"exp": 1.5}, {"exp": True}, {"aud": 1}, {"sub": 1},
+     {"access": 1}, {"access": [1]}, {"access": [{"actions": "pull"}]}],
     ids=str,
 )  # fmt: skip
 def test_claims_of_the_wrong_type_are_refused(over: dict[str, Any], keys: TrustedKeys) -> None:
     with pytest.raises(TokenMalformedError):
         check(sign(RSA, rs256(), claims(**over)), keys)
+
+
+def test_a_token_that_grants_too_much_is_refused(keys: TrustedKeys) -> None:
+    actions = [str(number) for number in range(GRANTS_LIMIT)]
+    many = [{"type": "repository", "name": "a", "actions": actions}]
+    assert check(sign(RSA, rs256(), claims(access=many)), keys).subject
+    more = [*many, {"type": "repository", "name": "b", "actions": ["pull"]}]
+    with pytest.raises(TokenMalformedError, match=f"more than {GRANTS_LIMIT}"):
+        check(sign(RSA, rs256(), claims(access=more)), keys)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"x5c": "AA"}, "x5c is not a list"),
+        ({"x5c": [1]}, "x5c is not a list"),
+        ({"x5c": ["?"]}, "x5c is not base64"),
+        ({"jwk": "AA"}, "jwk is not an object"),
+        ({"jwk": {"x5c": "AA"}}, "x5c is not a list"),
+        ({"jwk": {"kty": "magic"}}, "jwk is not a key"),
+    ],
+    ids=str,
+)
+def test_a_header_of_the_wrong_form_is_refused(
+    header: dict[str, Any], reason: str, keys: TrustedKeys
+) -> None:
+    with pytest.raises(TokenMalformedError, match=reason):
+        check(sign(RSA, rs256(**header), claims()), keys)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [(b"no", "not JSON"), (b"[]", "not a JSON object"), (b"\xff", "not JSON")],
+)
+def test_a_payload_that_is_no_object_is_refused(
+    payload: bytes, reason: str, keys: TrustedKeys
+) -> None:
+    with pytest.raises(TokenMalformedError, match=reason):
+        check(sign(RSA, rs256(), payload), keys)
+
+
+@pytest.mark.parametrize("part", ["AA==", "A+", "A/", "é", "A"])
+def test_what_is_not_base64url_is_refused(part: str, keys: TrustedKeys) -> None:
+    with pytest.raises(TokenMalformedError, match="not base64url"):
+        check(f"{encode(rs256())}.e30.{part}", keys)
+
+
+def test_an_algorithm_that_nobody_knows_is_refused_even_if_it_is_allowed(keys: TrustedKeys) -> None:
+    expected = Expected(issuer="issuer", audience="service", algorithms=("XS256",))
+    token = f"{encode(rs256(alg='XS256'))}.{encode(claims())}.AA"
+    with pytest.raises(TokenUntrustedError, match="not known"):
+        verify(token, expected, lambda _: keys, lambda: NOW)
 
 
 @pytest.mark.parametrize("extension", [{"crit": ["exp"]}, {"b64": False}], ids=str)

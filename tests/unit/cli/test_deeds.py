@@ -2,12 +2,15 @@
 
 import getpass
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.cli.command_trees import CommandTree
+from dockyard.oci.digest import Digest
+from dockyard.storage import layout
+from tests.unit.cli.command_trees import ONE, TWO, CommandTree, run
 
 
 @pytest.fixture
@@ -44,9 +47,56 @@ def test_each_deed_is_told(tree: CommandTree, log: Path) -> None:
     ]
 
 
-def test_what_only_looks_is_not_told(tree: CommandTree, log: Path) -> None:
-    for command in (("tags", "history", "a/b:latest"), ("trash", "list")):
-        assert tree.run(*command).exit_code == 0
+def test_a_collection_is_told_with_how_much_it_took(tree: CommandTree, log: Path) -> None:
+    tree.do(lambda each: each.services.tags.delete("a/b", "v1"))
+    assert run("garbage-collect", str(tree.config), "-m", "-q").exit_code == 0
+    (event,) = told(log)
+    gone = [content.body for content in (ONE.manifest, *ONE.blobs)]
+    counts = {"manifests": 1, "blobs": len(gone), "bytes": sum(map(len, gone))}
+    assert event == {"action": "collect", "result": "allowed", **counts}
+
+
+def test_a_collection_that_takes_nothing_is_told_too(tree: CommandTree, log: Path) -> None:
+    assert run("garbage-collect", str(tree.config), "-q").exit_code == 0
+    assert told(log) == [{"action": "collect", "result": "allowed"}]
+
+
+def test_a_repair_is_told_with_what_is_left(tree: CommandTree, log: Path) -> None:
+    layer = Digest.parse(TWO.blobs[0].digest)
+    (tree.root / layout.layer_link("a/b", layer)).write_bytes(b"")
+    assert tree.status_of("fsck", "--repair") == 0
+    (tree.root / layout.blob(layer)).write_bytes(b"")
+    assert tree.status_of("fsck", "--repair") == 1
+    assert told(log) == [
+        {"action": "repair", "result": "allowed", "repaired": 1},
+        {"action": "repair", "result": "allowed", "repaired": 2, "left": 1},
+    ]
+
+
+def test_a_repair_that_can_not_be_is_told_as_failed(tree: CommandTree, log: Path) -> None:
+    shutil.rmtree(tree.root)
+    assert tree.run("fsck", "--repair").exit_code == 1
+    run("garbage-collect", str(tree.config), "-q")
+    assert told(log) == [
+        {"action": "repair", "result": "failed"},
+        {"action": "collect", "result": "failed"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("tags", "history", "a/b:latest"), ("trash", "list"), ("fsck",), ("fsck", "--verify-digests")],
+    ids=" ".join,
+)
+def test_what_only_looks_is_not_told(
+    tree: CommandTree, log: Path, command: tuple[str, ...]
+) -> None:
+    assert tree.run(*command).exit_code == 0
+    assert told(log) == []
+
+
+def test_a_dry_run_is_not_told(tree: CommandTree, log: Path) -> None:
+    assert run("garbage-collect", str(tree.config), "-d", "-m", "-q").exit_code == 0
     assert told(log) == []
 
 

@@ -1,5 +1,6 @@
 """The section ``access``: who is vouched for by others."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,81 @@ def test_an_issuer_can_be_trusted(tmp_path: Path, change: dict[str, Any]) -> Non
     access = read(tmp_path, {"oidc": [OIDC | change]}).access
     assert access is not None
     assert all(isinstance(one, tuple) for one in access.oidc[0].conditions.values())
+
+
+RULE: dict[str, Any] = {"repositories": ["**"], "actions": ["pull"], "who": ["anonymous"]}
+LONG = "a" * 256
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"repositories": ["a b"]}, "rules[0].repositories[0]: must be a repository's name"),
+        ({"repositories": ["a//b"]}, "rules[0].repositories[0]: must be a repository's name"),
+        ({"repositories": ["a**"]}, "rules[0].repositories[0]: must be a repository's name"),
+        ({"repositories": [LONG]}, "at most 255 characters and 3 times **"),
+        ({"repositories": ["**/a/**/b/**/c/**"]}, "at most 255 characters and 3 times **"),
+        ({"actions": ["read"]}, "rules[0].actions[0]: must be one of "),
+        ({"who": ["alice"]}, "rules[0].who[0]: must be anonymous, authenticated, user:NAME"),
+        ({"who": ["user:"]}, "rules[0].who[0]: must be anonymous, authenticated, user:NAME"),
+        ({"effect": "maybe"}, "rules[0].effect: "),
+    ],
+    ids=str,
+)
+def test_a_rule_that_means_nothing_is_refused(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, {"rules": [RULE | change]})
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"repositories": ["*", "a/*-b/**", "**/c", "a.b/c__d"]},
+        {"actions": ["*"]},
+        {"who": ["authenticated", "user:a@b.c", "user:cert:a/b"]},
+        {"effect": "deny"},
+        {"effect": "allow"},
+    ],
+    ids=str,
+)
+def test_a_rule_that_means_something_is_taken(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert read(tmp_path, {"rules": [RULE | change]}).access is not None
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"robots": {"ci": {"hash": "secret"}}}, "access.robots.ci.hash: must be a bcrypt hash"),
+        ({"token": {"realm": "/auth/token"}}, "access.token.realm: must be an absolute URL"),
+        ({"token": {"realm": "ftp://a/b"}}, "access.token.realm: must be an absolute URL"),
+        ({"token": {"lifetime": "30s"}}, "access.token.lifetime: must be from 1m to 1h"),
+        ({"token": {"lifetime": "2h"}}, "access.token.lifetime: must be from 1m to 1h"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_in_the_section_is_refused_by_its_key(
+    tmp_path: Path, section: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, section)
+    assert told in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_token_service_can_be_set_up(tmp_path: Path) -> None:
+    section = {"realm": "https://a.example/auth/token", "lifetime": "10m", "service": "a"}
+    access = read(tmp_path, {"token": section}).access
+    assert access is not None
+    assert (access.token.realm, access.token.service) == (section["realm"], "a")
+    assert access.token.lifetime == timedelta(minutes=10)
+
+
+def test_a_robot_needs_no_password_and_a_hash_is_not_shown(tmp_path: Path) -> None:
+    hashed = "$2y$05$" + "a" * 53
+    access = read(tmp_path, {"robots": {"ci": {}, "cd": {"hash": hashed}}}).access
+    assert access is not None
+    assert access.robots["ci"].hash is None
+    assert hashed not in repr(access)

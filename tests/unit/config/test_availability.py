@@ -12,14 +12,6 @@ S3 = "{bucket: b, region: r}"
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        (
-            "http: {tls: {certificate: c, key: k, clientauth: request-client-cert}}",
-            "http.tls.clientauth",
-        ),
-        (
-            "http: {tls: {certificate: c, key: k, clientauth: require-any-client-cert}}",
-            "http.tls.clientauth",
-        ),
         ("log: {hooks: [{type: mail}, {type: mail}]}", "log.hooks"),
         ("middleware: {registry: [{name: a}]}", "middleware.registry"),
         ("middleware: {repository: [{name: a, disabled: no}]}", "middleware.repository"),
@@ -32,6 +24,14 @@ def test_a_feature_that_is_not_there_stops_the_start(text: str, key: str) -> Non
     (problem,) = problems_with(text)
     assert problem.startswith(f"line 3: {key}: not available in this version of Dockyard; ")
     assert problem.endswith(", or keep docker-distribution for it")
+
+
+@pytest.mark.parametrize("mode", ["request-client-cert", "require-any-client-cert"])
+def test_a_certificate_that_nobody_verifies_is_refused_with_what_can_be_instead(mode: str) -> None:
+    (problem,) = problems_with(f"http: {{tls: {{certificate: c, key: k, clientauth: {mode}}}}}")
+    assert problem.startswith("line 3: http.tls.clientauth: not available in Dockyard: ")
+    assert "say verify-client-cert-if-given or require-and-verify-client-cert" in problem
+    assert problem.endswith("with http.tls.clientcas, or end TLS in a proxy")
 
 
 @pytest.mark.parametrize(

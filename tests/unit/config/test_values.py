@@ -35,6 +35,13 @@ def settings(text: str) -> Settings:
             "http.prefix: must begin and end with a slash, as in /registry/, not 'a/'",
         ),
         (
+            "http: {accelredirect: blobs}",
+            (
+                "http.accelredirect: must be the path of a location in the proxy, "
+                "as in /blobs/, not 'blobs'"
+            ),
+        ),
+        (
             "http: {host: example.com}",
             "http.host: must be an absolute URL such as https://registry.example.com, not 'example.com'",
         ),

@@ -1,6 +1,7 @@
 import pytest
 from typing_extensions import override
 
+from dockyard.core.links import link
 from dockyard.errors import BlobUnknownError
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
@@ -16,7 +17,7 @@ async def test_a_repository_has_a_blob_by_its_link(memory: InMemoryStorage) -> N
     blobs = blobs_on(memory)
     await memory.put(layout.blob(DIGEST), b"x")
     assert not await blobs.has("a", DIGEST)
-    await blobs.link("a", DIGEST)
+    await memory.put(*link(layout.layer_link("a", DIGEST), DIGEST))
     assert await blobs.has("a", DIGEST)
     assert not await blobs.has("b", DIGEST)
     await blobs.unlink("a", DIGEST)
@@ -26,7 +27,7 @@ async def test_a_repository_has_a_blob_by_its_link(memory: InMemoryStorage) -> N
 
 async def test_a_link_without_its_blob_is_none(memory: InMemoryStorage) -> None:
     blobs = blobs_on(memory)
-    await blobs.link("a", DIGEST)
+    await memory.put(*link(layout.layer_link("a", DIGEST), DIGEST))
     assert not await blobs.has("a", DIGEST)
     assert not await blobs.mount("b", DIGEST, "a")
     assert not await blobs.mount("b", DIGEST, None)
@@ -40,7 +41,7 @@ async def test_of_two_deletions_one_finds_nothing() -> None:
             await super().delete(path)  # the other one was faster
 
     storage = Slow()
-    await blobs_on(storage).link("a", DIGEST)
+    await storage.put(*link(layout.layer_link("a", DIGEST), DIGEST))
     with pytest.raises(BlobUnknownError) as caught:
         await blobs_on(storage).unlink("a", DIGEST)
     assert caught.value.digest == str(DIGEST)
@@ -49,8 +50,14 @@ async def test_of_two_deletions_one_finds_nothing() -> None:
 async def test_an_open_blob_can_be_closed_again(disk: FilesystemStorage) -> None:
     blobs = blobs_on(disk)
     await disk.put(layout.blob(DIGEST), b"x")
-    await blobs.link("a", DIGEST)
+    await disk.put(*link(layout.layer_link("a", DIGEST), DIGEST))
     blob = await blobs.open("a", DIGEST)
     assert b"".join([chunk async for chunk in blob.read(0, blob.size)]) == b"x"
     blob.close()
     blob.close()
+
+
+async def test_who_is_told_that_a_blob_is_not_there_gets_no_lease(memory: InMemoryStorage) -> None:
+    with pytest.raises(BlobUnknownError):
+        await blobs_on(memory).tell("a", DIGEST)
+    assert not await memory.exists(layout.lease(DIGEST, "a"))

@@ -1,7 +1,7 @@
 """What a check of the tree finds. What is done about it: `test_repair`."""
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from dockyard.storage import layout
 from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.interface import Entry, Storage
+from dockyard.storage.promptness import Promptness
 from tests.parts.checking import Aged, check
 from tests.parts.images import artifact, image, manifest, multi_platform
 from tests.unit.core.pushing import Tree, blob
@@ -344,7 +345,8 @@ class TestWhatCannotBeRead:
             @override
             async def open(self, path: str) -> FileReader:
                 opened = await super().open(path)
-                return Failing(opened._descriptor, path, opened.size)  # noqa: SLF001
+                descriptor, recorded = opened._descriptor, opened.recorded_size  # noqa: SLF001
+                return Failing(descriptor, opened.size, recorded, path, Promptness())
 
         assert await check(tree.storage) == []
         found = await check(Broken(tmp_path), verify=True)
@@ -358,9 +360,12 @@ async def test_an_upload_whose_link_is_there_and_whose_blob_is_not_yet_is_no_pro
         said: object = None
 
         @override
-        async def publish(self, source: str, target: str) -> None:
+        async def publish(
+            self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+        ) -> None:
+            await self.put_all(ahead)
             self.said = await check(FilesystemStorage(tmp_path))
-            await super().publish(source, target)
+            await super().publish(source, target, ahead)
 
     await tree.push("team/a", image("two"), "v2")
     storage = Publishing(tmp_path)

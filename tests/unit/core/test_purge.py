@@ -14,7 +14,7 @@ from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
 from dockyard.storage.interface import Storage
-from tests.unit.core.trees import NOW, add_tag, blobs_on, now
+from tests.unit.core.trees import NOW, add_tag, now
 
 
 WEEK = timedelta(days=7)
@@ -99,7 +99,7 @@ async def test_an_upload_that_just_began_stays(storage: Storage) -> None:
 
 
 async def test_our_own_uploads_are_read(storage: Storage) -> None:
-    uploads = Uploads(storage, blobs_on(storage), Leases(storage), lambda: NOW - WEEK * 2)
+    uploads = Uploads(storage, Leases(storage), lambda: NOW - WEEK * 2)
     begun = await uploads.begin("team/app")
     purged = await Purge(storage, now).run(WEEK, dry_run=False)
     assert purged.uploads == (layout.upload("team/app", begun.identifier),)

@@ -1,7 +1,7 @@
 """What a repair does about what a check found, and that it hurts nobody who is at work."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dockyard.storage import layout
 from dockyard.storage.files import FileReader
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.interface import Storage
+from dockyard.storage.promptness import Promptness
 from tests.parts.checking import Aged, check, repair, verification_on
 from tests.parts.images import image
 from tests.unit.core.pushing import Tree, blob
@@ -394,7 +395,10 @@ class TestBesideOthers:
 
         class Publishing(FilesystemStorage):
             @override
-            async def publish(self, source: str, target: str) -> None:
+            async def publish(
+                self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
+            ) -> None:
+                await self.put_all(ahead)
                 digest = Digest.parse(f"sha256:{target.split('/')[-2]}")
                 path = layout.layer_link("team/a", digest)
                 repairing = Repair(
@@ -406,7 +410,7 @@ class TestBesideOthers:
                     problem = Problem(kind, path, "team/a", digest)
                     assert (await repairing.repair(problem)).repaired == GONE
                 await tree.storage.put(path, str(digest).encode())
-                await super().publish(source, target)
+                await super().publish(source, target, ahead)
 
         pushing = Tree(Publishing(tmp_path))
         digest = await pushing.upload("team/a", blob("being pushed"))
@@ -442,7 +446,9 @@ class TestBesideOthers:
             async def open(self, path: str) -> FileReader:
                 opened = await super().open(path)
                 try:
-                    return Reader(os.dup(opened._descriptor), path, opened.size)  # noqa: SLF001
+                    descriptor = os.dup(opened._descriptor)  # noqa: SLF001
+                    recorded = opened.recorded_size
+                    return Reader(descriptor, opened.size, recorded, path, Promptness())
                 finally:
                     opened.close()
 

@@ -1,6 +1,8 @@
 """When a worker collects. That nothing is lost meanwhile: `tests/model` and `tests/crash`."""
 
 import asyncio
+import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -42,8 +44,18 @@ class Watch:
         return self.now
 
 
+class Lines:
+    """An audit log in memory."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def write(self, line: str) -> None:
+        self.events.append(json.loads(line))
+
+
 class Workers:
-    """Workers that share a tree, with the log of all of them."""
+    """Workers that share a tree, with the logs of all of them."""
 
     def __init__(self, folder: Path, log: list[dict[str, Any]], gc: dict[str, object]) -> None:
         storage = {
@@ -54,13 +66,14 @@ class Workers:
         self.root = folder / "root"
         self.state = open_state(self.settings)
         self.watch = Watch()
+        self.audit = Lines()
         self._log = log
         self.running: list[asyncio.Task[None]] = []
 
     def start(self) -> int:
         """Start one more worker; return its number."""
         storage, state = FilesystemStorage(self.root), open_state(self.settings)
-        job = Collecting(self.settings, storage, state, self.watch)
+        job = Collecting(self.settings, storage, state, self.watch, self.audit)
         task = asyncio.create_task(job.run())
         self.running.append(task)
         return len(self.running) - 1
@@ -202,6 +215,25 @@ class TestSchedule:
                 COLLECTION, workers.watch.now, workers.watch.now, "0 blobs, 0 bytes, 0 doubts"
             )
 
+    async def test_the_audit_log_tells_of_it(self, make: MakeWorkers) -> None:
+        async with make() as workers:
+            orphan = Digest.of(b"orphan", "sha256")
+            await FilesystemStorage(workers.root).put(layout.blob(orphan), b"orphan")
+            os.utime(workers.root / layout.blob(orphan), (0, 0))
+            workers.start()
+            await workers.looked()
+            workers.watch.now += HOUR
+            await workers.expect(1)
+            (event,) = workers.audit.events
+            assert event == {
+                "time": workers.watch.now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "action": "collect",
+                "result": "allowed",
+                "kind": "schedule",
+                "blobs": 1,
+                "bytes": 6,
+            }
+
     async def test_a_clock_that_was_ahead_is_not_waited_for(
         self,
         make: MakeWorkers,
@@ -237,6 +269,7 @@ class TestTrouble:
                 (locks / f"collect-{number:02x}.gate").mkdir()
             workers.watch.now += HOUR
             await until(lambda: workers.logged("collection failed") == 1)
+            assert [event["result"] for event in workers.audit.events] == ["failed"]
             for number in range(256):
                 (locks / f"collect-{number:02x}.gate").rmdir()
             workers.watch.now += HOUR

@@ -19,7 +19,7 @@ from h2.settings import SettingCodes, Settings
 from typing_extensions import override
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from dockyard.server.connection import MAPPED, WorkerState
+from dockyard.server.connection import MAPPED
 from dockyard.server.head import Framing
 from dockyard.server.http2.frames import (
     LARGEST_WINDOW,
@@ -36,6 +36,7 @@ from dockyard.server.http2.frames import (
 from dockyard.server.http2.output import Output
 from dockyard.server.http2.requests import Requests
 from dockyard.server.limits import HTTP2Limits
+from dockyard.server.sharing import WorkerState
 from dockyard.telemetry import logger
 
 

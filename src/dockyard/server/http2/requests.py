@@ -16,7 +16,6 @@ from h2.events import (
     TrailersReceived,
 )
 
-from dockyard.server.connection import WorkerState
 from dockyard.server.head import BodyForm, Framing, RefusedError
 from dockyard.server.http2.frames import (
     LARGEST_WINDOW,
@@ -31,6 +30,7 @@ from dockyard.server.http2.head import MalformedError, RequestHead, check_traile
 from dockyard.server.http2.output import Output
 from dockyard.server.http2.stream import Stream
 from dockyard.server.limits import HTTP2Limits
+from dockyard.server.sharing import WorkerState
 from dockyard.telemetry import logger
 
 

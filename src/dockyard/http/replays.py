@@ -1,0 +1,225 @@
+"""Answers that are given again, without doing again what led to them.
+
+Hundreds of nodes that pull one image send the same bytes, since they run the same program, and get
+the same answer. So the answer to a GET or HEAD of a manifest, or to a GET of a small blob, is kept
+as it was sent, under the bytes of the request's head. Before it is given again, its `Witness` is
+asked whether the links (and the file of the blob) that it rests on are the same: it is never given
+out of memory alone. Whatever is not so takes the ordinary way, which also is how answers get here.
+
+Where requests are let in by who asks, an answer is given again for `ADMITTED` at most; then the
+gate looks again. Answers that depend on more than a head's bytes (a client's certificate, an API
+key that may be revoked) are not kept. Heads with credentials are not kept either, but keyed hashes
+of them. New rules make new `Replays`.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import inf
+from typing import Any, Final
+
+from dockyard.core.pulls import Pulls
+from dockyard.core.standing import Standing
+from dockyard.http.messages import Request, Response
+from dockyard.oci import manifest as grammar
+from dockyard.oci.digest import Digest
+from dockyard.storage.interface import Witness
+
+
+HEAD: Final = "dockyard.head"
+"""The key of an ASGI scope under which the server puts the bytes of a head that it would take to
+`Replays.find` if they came again: a request of HTTP/1.1 without a body, which keeps the connection.
+"""
+
+REPLAY: Final = "dockyard.replay"
+"""The key of an ASGI scope under which the `Replay` is that waits for the answer to be sent."""
+
+ADMITTED: Final = 1.0
+"""Seconds for which who was let in is let in again with the same bytes, unseen by the gate."""
+
+HEAD_LIMIT: Final = 4 << 10
+"""Bytes of a head that is kept, or its hash: docker's have 300, with a bearer token 2 000."""
+
+MOST: Final = 2048
+"""Answers kept, with their heads 8 MB at most. One more, and all are forgotten: they come back."""
+
+MOST_BYTES: Final = 16 << 20
+"""Bytes of the bodies of all answers kept."""
+
+BODY_LIMIT: Final = 64 << 10
+"""Bytes of a body that is kept: it is sent by one call, which copies it."""
+
+SEEN: Final = 4096
+"""Heads remembered as seen once, by a number: most requests are never repeated, and not kept."""
+
+_HARMLESS: Final = frozenset(
+    {
+        *(b"accept", b"accept-encoding", b"accept-language", b"authorization", b"connection"),
+        *(b"host", b"referer", b"user-agent", b"x-forwarded-for", b"x-forwarded-host"),
+        *(b"x-forwarded-port", b"x-forwarded-proto", b"x-meta-source-client", b"x-real-ip"),
+    }
+)
+"""Fields of a head that an answer may be kept for. Conditions and ranges are not among them."""
+
+
+@dataclass(slots=True, eq=False)
+class Replay:
+    """An answer that can be given again.
+
+    Attributes:
+        key: what it is kept under.
+        hashed: whether that is the keyed hash of a head.
+        witness: what it rests on.
+        body: as it is sent.
+        pull: the repository and the manifest that are pulled by it, if any.
+        until: when the gate looks again, by the monotonic clock.
+        noted: the turn of `Pulls` in which the pull was noted.
+        fields: the header lines as they were sent, up to the value of ``X-Request-Id``.
+        scope: what observers need of the ASGI scope.
+        line: the log's line about it; see `dockyard.telemetry.LineWriter.template`.
+        access: what follows the time in the access log's line.
+        user: who asks, as the access log says.
+        remote: who asks, as the log says; `None`: whoever is at the other end.
+    """
+
+    key: bytes
+    hashed: bool
+    witness: Witness
+    body: bytes
+    pull: tuple[str, Digest] | None
+    until: float
+    noted: int = -1
+    fields: bytes = b""
+    scope: dict[str, Any] = field(default_factory=dict)
+    line: str | None = None
+    access: str = ""
+    user: str = "-"
+    remote: str | None = None
+
+
+class Replays:
+    """The answers that a worker keeps.
+
+    Args:
+        standing: finds witnesses.
+        pulls: is told of pulls.
+        guarded: whether requests are let in by who asks.
+    """
+
+    def __init__(self, standing: Standing, pulls: Pulls, *, guarded: bool) -> None:
+        self._standing: Final = standing
+        self._pulls: Final = pulls
+        self._guarded: Final = guarded
+        self._secret: Final = secrets.token_bytes(32)
+        self._open: Final[dict[bytes, Replay]] = {}
+        self._hashed: Final[dict[bytes, Replay]] = {}
+        self._bytes = 0
+        self._seen: Final[set[int]] = set()
+
+    def find(self, head: bytes) -> Replay | None:
+        """Return what to answer to `head`, if that is known and still true."""
+        replay = self._open.get(head)
+        if replay is None:
+            if not self._hashed or len(head) > HEAD_LIMIT:
+                return None
+            replay = self._hashed.get(self._hash(head))
+            if replay is None:
+                return None
+        if replay.until < time.monotonic():
+            return None
+        if not replay.witness.stands():
+            self._drop(replay)
+            return None
+        if replay.noted != self._pulls.turn and replay.pull is not None:
+            self._pulls.note(*replay.pull)
+            replay.noted = self._pulls.turn
+        return replay
+
+    async def offer(self, head: bytes, request: Request, response: Response) -> Replay | None:
+        """Return what is to be kept of an answer once it is sent, if anything is.
+
+        Args:
+            head: the bytes of the request's head.
+            request: a GET or HEAD of a manifest or a blob, let in.
+            response: the answer, with status 200.
+        """
+        asker = request.asker
+        if asker is not None and asker.principal.scope is not None:
+            return None  # an API key, which may be revoked any moment
+        names = request.field_names
+        if len(head) > HEAD_LIMIT or request.has_query or not names <= _HARMLESS:
+            return None
+        hashed = b"authorization" in names
+        key = self._hash(head) if hashed else head
+        until = time.monotonic() + ADMITTED if self._guarded else inf
+        known = (self._hashed if hashed else self._open).get(key)
+        if known is not None:
+            known.until = until
+        elif self._is_repeated(key):
+            found = await self._find_witness(request, response)
+            return None if found is None else Replay(key, hashed, *found, until)
+        return None
+
+    def keep(self, replay: Replay) -> None:
+        """Keep an answer that was sent, and is complete."""
+        kept = self._hashed if replay.hashed else self._open
+        if len(kept) >= MOST or self._bytes + len(replay.body) > MOST_BYTES:
+            self._open.clear()
+            self._hashed.clear()
+            self._bytes = 0
+        kept[replay.key] = replay
+        self._bytes += len(replay.body)
+
+    async def _find_witness(
+        self, request: Request, response: Response
+    ) -> tuple[Witness, bytes, tuple[str, Digest] | None] | None:
+        """Return what an answer rests on, its body, and what is pulled by it."""
+        name = request.parameters["name"]
+        if "digest" not in request.parameters:
+            return await self._of_manifest(name, request, response)
+        if request.method != "GET" or response.stream is None:
+            return None  # who asks by HEAD is told that the blob exists: that is written down
+        blob = response.stream[0]
+        if blob.size > BODY_LIMIT:
+            return None
+        found = await self._standing.of_blob(name, blob.digest)
+        return None if found is None else (*found, None)
+
+    async def _of_manifest(
+        self, name: str, request: Request, response: Response
+    ) -> tuple[Witness, bytes, tuple[str, Digest]] | None:
+        body, reference = response.body, request.parameters["reference"]
+        if len(body) > BODY_LIMIT or not _declares_its_type(response):
+            return None  # where the bytes don't say their type, a file does that may change
+        digest = Digest.of(body)
+        tag = None if ":" in reference else reference
+        if tag is None and reference != str(digest):
+            return None
+        witness = await self._standing.of_manifest(name, digest, tag)
+        if witness is None:
+            return None
+        return witness, b"" if request.method == "HEAD" else body, (name, digest)
+
+    def _is_repeated(self, key: bytes) -> bool:
+        """Return whether `key` was seen before; from now on it was."""
+        number = hash(key)
+        if number in self._seen:
+            return True
+        if len(self._seen) >= SEEN:
+            self._seen.clear()
+        self._seen.add(number)
+        return False
+
+    def _hash(self, head: bytes) -> bytes:
+        return blake2b(head, key=self._secret).digest()
+
+    def _drop(self, replay: Replay) -> None:
+        for kept in (self._open, self._hashed):
+            if kept.pop(replay.key, None) is not None:
+                self._bytes -= len(replay.body)
+
+
+def _declares_its_type(response: Response) -> bool:
+    declared = grammar.declared_type(response.body).encode("latin-1", "replace")
+    return (b"Content-Type", declared) in response.headers

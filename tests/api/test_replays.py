@@ -1,0 +1,431 @@
+"""Answers that are given again: the same as before, and only while they are true."""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import structlog
+
+from dockyard.config import load
+from dockyard.http import replays
+from dockyard.http.messages import Message, Scope
+from dockyard.http.replays import HEAD
+from dockyard.http.request_log import RequestLog
+from dockyard.oci.digest import Digest
+from dockyard.server.build import build_app
+from dockyard.storage import layout, witness
+from dockyard.telemetry import configure
+from dockyard.telemetry.lines import Lines
+from tests.api.entrance import HASH, basic
+from tests.inprocess import BASE, write_config
+from tests.parts.images import DOCKER_LAYER, DOCKER_MANIFEST, Content, Image, image as make_image
+
+
+CLIENT: Final = ("192.0.2.7", 4711)
+DATE: Final = b"Date: today\r\n"
+REPOSITORY: Final = "team/a"
+
+
+class Worker:
+    """A worker of a registry, and a client that sends it heads."""
+
+    def __init__(self, folder: Path, **sections: object) -> None:
+        self.folder = folder
+        settings = load(write_config(folder, **sections), {}).settings
+        self.lines, self.access = folder / "stderr", folder / "stdout"
+        self._descriptors = [
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for path in (self.lines, self.access)
+        ]
+        configure(settings.log, self._descriptors[0], {"instance.id": "100%s"})
+        registry = build_app(settings)
+        self.log = RequestLog(registry, access=Lines(self._descriptors[1]), known=registry.replays)
+
+    def close(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+    async def push(self, image: Image, *tags: str, login: str = "") -> None:
+        transport = httpx.ASGITransport(self.log)
+        async with httpx.AsyncClient(
+            transport=transport, base_url=BASE, headers=basic(login)
+        ) as client:
+            for blob in image.blobs:
+                where = f"/v2/{REPOSITORY}/blobs/uploads/?digest={blob.digest}"
+                assert (await client.post(where, content=blob.body)).status_code == 201
+            for tag in tags:
+                answer = await client.put(
+                    f"/v2/{REPOSITORY}/manifests/{tag}",
+                    content=image.manifest.body,
+                    headers={"Content-Type": image.manifest.media_type},
+                )
+                assert answer.status_code == 201, answer.text
+
+    async def ask(self, head: bytes) -> bytes:
+        """Let the application answer a request; return the answer as it would be sent."""
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self.log(_scope(head), receive, send)
+        start, *bodies = sent
+        lines = [b"%b: %b\r\n" % field for field in start["headers"]]
+        body = b"".join(message["body"] for message in bodies)
+        return b"HTTP/1.1 %d OK\r\n" % start["status"] + DATE + b"".join(lines) + b"\r\n" + body
+
+    def again(self, head: bytes) -> bytes | None:
+        """Return what is answered to a head at once, if anything is."""
+        sent: list[bytes] = []
+        if not self.log.answer_at_once(head, CLIENT, DATE, sent.append):
+            assert not sent
+            return None
+        (answer,) = sent
+        return answer
+
+    async def learn(self, head: bytes) -> bytes:
+        """Ask until the answer is given again; return it as it was given the ordinary way."""
+        await self.ask(head)
+        answer = await self.ask(head)
+        assert _without_identifier(self.again(head)) == _without_identifier(answer)
+        return answer
+
+
+def _scope(head: bytes) -> Scope:
+    line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    method, target, _ = line.split(b" ")
+    path, _, query = target.partition(b"?")
+    fields = [field.split(b": ", 1) for field in lines]
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method.decode(),
+        "scheme": "http",
+        "path": path.decode(),
+        "raw_path": path,
+        "query_string": query,
+        "headers": [(name.lower(), value) for name, value in fields],
+        "client": CLIENT,
+        HEAD: head,
+    }
+
+
+def _without_identifier(answer: bytes | None) -> bytes | None:
+    return answer and re.sub(rb"X-Request-Id: [0-9a-f]{28}\r\n", b"", answer)
+
+
+def head_of(what: str, method: str = "GET", fields: Mapping[str, str] | None = None) -> bytes:
+    given = {"Host": "registry", "User-Agent": "docker/28 100%", "Accept": DOCKER_MANIFEST}
+    lines = [f"{name}: {value}" for name, value in {**given, **(fields or {})}.items()]
+    request = f"{method} /v2/{REPOSITORY}/{what} HTTP/1.1"
+    return "\r\n".join([request, *lines, "", ""]).encode()
+
+
+@contextmanager
+def working(folder: Path, **sections: object) -> Iterator[Worker]:
+    worker = Worker(folder, **sections)
+    try:
+        yield worker
+    finally:
+        worker.close()
+        structlog.reset_defaults()
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written a moment ago counts as settled."""
+    monkeypatch.setattr(witness, "SETTLED", 0)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, settled: None) -> Iterator[Worker]:  # noqa: ARG001 -- it has to be so
+    with working(tmp_path) as worker:
+        yield worker
+
+
+@pytest.fixture
+def image() -> Image:
+    return make_image("seed", docker=True)
+
+
+def place(worker: Worker, path: str) -> Path:
+    return worker.folder / "root" / path
+
+
+def tag_link(worker: Worker) -> Path:
+    return place(worker, layout.tag_current(REPOSITORY, "v1"))
+
+
+def revision_link(worker: Worker, image: Image) -> Path:
+    return place(worker, layout.revision_link(REPOSITORY, Digest.parse(image.digest)))
+
+
+class TestTheSame:
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_a_manifest_by_tag(self, worker: Worker, image: Image, method: str) -> None:
+        await worker.push(image, "v1")
+        await worker.learn(head_of("manifests/v1", method))
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    async def test_a_manifest_by_digest(self, worker: Worker, image: Image, method: str) -> None:
+        await worker.push(image, "v1")
+        await worker.learn(head_of(f"manifests/{image.digest}", method))
+
+    async def test_a_small_blob(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        answer = await worker.learn(head_of(f"blobs/{image.blobs[0].digest}"))
+        assert answer.endswith(image.blobs[0].body)
+
+    async def test_each_has_an_identifier_of_its_own(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1")
+        await worker.learn(head)
+        answers = [worker.again(head) for _ in range(3)]
+        assert len(set(answers)) == 3
+
+    @pytest.mark.parametrize("formatter", ["text", "json", "logstash"])
+    @pytest.mark.parametrize("forwarded", [False, True])
+    @pytest.mark.usefixtures("settled")
+    async def test_the_lines_of_the_logs(
+        self, tmp_path: Path, image: Image, formatter: str, *, forwarded: bool
+    ) -> None:
+        fields = {"X-Forwarded-For": "2001:db8::1", "Referer": 'http://a/"%d"'}
+        head = head_of("manifests/v1", fields=fields if forwarded else None)
+        with working(tmp_path, log={"formatter": formatter, "fields": {"a": "50%"}}) as worker:
+            await worker.push(image, "v1")
+            await worker.learn(head)
+            await asyncio.sleep(0)
+            before, again = map(_unique, worker.lines.read_text().splitlines()[-2:])
+            assert before == again
+            assert "response completed" in again
+            *_, before, again = worker.access.read_text().splitlines()
+            assert re.sub(r"\[[^]]*]", "", before) == re.sub(r"\[[^]]*]", "", again)
+
+    async def test_the_pull_is_noted(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1")
+        await worker.learn(head)
+        known = worker.log._known()  # noqa: SLF001 -- what it tells is told nowhere else
+        assert known is not None
+        pulls = known._pulls  # noqa: SLF001 -- likewise
+        assert pulls._fresh == {(REPOSITORY, Digest.parse(image.digest))}  # noqa: SLF001
+        pulls._fresh.clear()  # noqa: SLF001
+        pulls._forget()  # noqa: SLF001 -- the day has ended
+        assert worker.again(head)
+        assert pulls._fresh == {(REPOSITORY, Digest.parse(image.digest))}  # noqa: SLF001
+
+
+def _unique(line: str) -> str:
+    """Return a line without what differs from request to request."""
+    line = re.sub(r'"?(time|@timestamp)"?[=:] ?"[^"]*"', "", line)
+    line = re.sub(r'(http.request.id"?[=:] ?)"?[0-9a-f]+"?', r"\1", line)
+    return re.sub(r'(http.response.duration"?[=:] ?)"?[^ ,]+"?', r"\1", line)
+
+
+class TestNotTrueAnyMore:
+    async def test_the_tag_moved(self, worker: Worker, image: Image) -> None:
+        other = make_image("other", docker=True)
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1")
+        await worker.learn(head)
+        await worker.push(other, "v1")
+        assert worker.again(head) is None
+        assert other.manifest.body in await worker.learn(head)
+
+    async def test_another_program_writes_into_the_tag(self, worker: Worker, image: Image) -> None:
+        """docker-registry 2.8.2 writes links in place: the inode and the length stay."""
+        other = make_image("other", docker=True)
+        await worker.push(image, "v1")
+        await worker.push(other, "v2")
+        head = head_of("manifests/v1")
+        await worker.learn(head)
+        before = tag_link(worker).stat()
+        with tag_link(worker).open("r+") as link:
+            link.write(other.digest)
+        os.utime(tag_link(worker), ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert worker.again(head) is None
+        assert other.manifest.body in await worker.ask(head)
+
+    @pytest.mark.parametrize(
+        "remove",
+        [
+            lambda worker, _: shutil.rmtree(place(worker, layout.repository(REPOSITORY))),
+            lambda worker, _: tag_link(worker).unlink(),
+            lambda worker, image: revision_link(worker, image).unlink(),
+            lambda worker, image: shutil.rmtree(revision_link(worker, image).parent),
+        ],
+        ids=["repository", "tag", "link", "revision"],
+    )
+    async def test_something_is_removed(
+        self, worker: Worker, image: Image, remove: Callable[[Worker, Image], None]
+    ) -> None:
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1")
+        await worker.learn(head)
+        remove(worker, image)
+        assert worker.again(head) is None
+        assert b" 404 " in await worker.ask(head)
+
+    async def test_a_blob_is_taken_from_the_repository(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        blob = image.blobs[0].digest
+        head = head_of(f"blobs/{blob}")
+        await worker.learn(head)
+        place(worker, layout.layer_link(REPOSITORY, Digest.parse(blob))).unlink()
+        assert worker.again(head) is None
+
+    async def test_the_bytes_of_a_blob_are_gone(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        blob = image.blobs[0].digest
+        head = head_of(f"blobs/{blob}")
+        await worker.learn(head)
+        place(worker, layout.blob(Digest.parse(blob))).unlink()
+        assert worker.again(head) is None
+
+    async def test_what_changed_just_now_is_not_kept(self, tmp_path: Path, image: Image) -> None:
+        """Its time would not tell of another change in the same tick of the clock."""
+        with working(tmp_path) as worker:
+            await worker.push(image, "v1")
+            head = head_of("manifests/v1")
+            for _ in range(3):
+                await worker.ask(head)
+                assert worker.again(head) is None
+
+
+class TestNotKept:
+    async def _never(self, worker: Worker, head: bytes) -> None:
+        for _ in range(4):
+            await worker.ask(head)
+            assert worker.again(head) is None
+
+    async def test_what_is_asked_once(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1")
+        await worker.ask(head)
+        assert worker.again(head) is None
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"If-None-Match": '"sha256:' + 64 * "0" + '"'},
+            {"Range": "bytes=0-3"},
+            {"If-Range": '"a"'},
+            {"Cookie": "a=b"},
+        ],
+    )
+    async def test_what_has_conditions(
+        self, worker: Worker, image: Image, fields: dict[str, str]
+    ) -> None:
+        await worker.push(image, "v1")
+        for what in ("manifests/v1", f"blobs/{image.blobs[0].digest}"):
+            await self._never(worker, head_of(what, fields=fields))
+
+    async def test_a_query(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        await self._never(worker, head_of("manifests/v1?a=b"))
+
+    async def test_a_head_for_a_blob_which_is_a_promise(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        await self._never(worker, head_of(f"blobs/{image.blobs[0].digest}", "HEAD"))
+
+    async def test_large_blobs(self, worker: Worker) -> None:
+        large = Content(DOCKER_LAYER, bytes(replays.BODY_LIMIT + 1))
+        await worker.push(Image(large, (large,)))
+        await self._never(worker, head_of(f"blobs/{large.digest}"))
+
+    async def test_a_damaged_blob(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        blob = image.blobs[0]
+        place(worker, layout.blob(Digest.parse(blob.digest))).write_bytes(bytes(len(blob.body)))
+        await self._never(worker, head_of(f"blobs/{blob.digest}"))
+
+    async def test_what_is_not_there(self, worker: Worker) -> None:
+        await self._never(worker, head_of("manifests/v1"))
+
+    @pytest.mark.usefixtures("settled")
+    async def test_pulls_that_the_audit_log_tells(self, tmp_path: Path, image: Image) -> None:
+        audit = {"enabled": True, "path": str(tmp_path / "audit"), "pulls": True}
+        with working(tmp_path, audit=audit) as worker:
+            await worker.push(image, "v1")
+            await self._never(worker, head_of("manifests/v1"))
+
+    async def test_more_than_there_is_room_for(
+        self, worker: Worker, image: Image, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(replays, "MOST", 3)
+        await worker.push(image, "v1")
+        heads = [head_of("manifests/v1", fields={"User-Agent": str(i)}) for i in range(4)]
+        for head in heads:
+            await worker.learn(head)
+        assert [worker.again(head) is not None for head in heads] == [False] * 3 + [True]
+
+
+@pytest.mark.usefixtures("settled")
+class TestGuarded:
+    def _sections(self, folder: Path) -> dict[str, Any]:
+        users = folder / "htpasswd"
+        users.write_text(f"reader:{HASH}\npusher:{HASH}\n")
+        closed = [
+            {"repositories": ["**"], "actions": ["pull"], "who": ["user:reader"]},
+            {"repositories": ["**"], "actions": ["*"], "who": ["user:pusher"]},
+        ]
+        return {
+            "auth": {"htpasswd": {"realm": "registry", "path": str(users)}},
+            "access": {"rules": closed},
+        }
+
+    async def test_who_may_is_answered_again_and_nobody_else(
+        self, tmp_path: Path, image: Image
+    ) -> None:
+        with working(tmp_path, **self._sections(tmp_path)) as worker:
+            await worker.push(image, "v1", login="pusher")
+            head = head_of("manifests/v1", fields=basic("reader"))
+            await worker.learn(head)
+            for other in ({}, basic("reader", "wrong"), basic("stranger")):
+                stranger = head_of("manifests/v1", fields=other)
+                assert worker.again(stranger) is None
+                assert b" 401 " in await worker.ask(stranger)
+                assert worker.again(stranger) is None
+            told = worker.lines.read_text().splitlines()
+            assert sum("auth.user.name=reader" in line for line in told) == 3
+
+    async def test_the_gate_looks_again(
+        self, tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(replays, "ADMITTED", 0.2)
+        with working(tmp_path, **self._sections(tmp_path)) as worker:
+            await worker.push(image, "v1", login="pusher")
+            head = head_of("manifests/v1", fields=basic("reader"))
+            await worker.learn(head)
+            await asyncio.sleep(0.25)
+            assert worker.again(head) is None
+            await worker.ask(head)
+            assert worker.again(head)  # it was let in once more
+            (tmp_path / "htpasswd").write_text(f"pusher:{HASH}\n")
+            await asyncio.sleep(0.25)
+            assert worker.again(head) is None
+            assert b" 401 " in await worker.ask(head)
+            assert worker.again(head) is None
+
+    async def test_no_password_is_kept(self, tmp_path: Path, image: Image) -> None:
+        with working(tmp_path, **self._sections(tmp_path)) as worker:
+            await worker.push(image, "v1", login="pusher")
+            head = head_of("manifests/v1", fields=basic("reader"))
+            await worker.learn(head)
+            known = worker.log._known()  # noqa: SLF001 -- nothing else shows what is kept
+            assert known is not None
+            assert not known._open  # noqa: SLF001 -- likewise
+            (kept,) = known._hashed.values()  # noqa: SLF001 -- likewise
+            shown = repr(kept).encode() + repr(known._seen).encode()  # noqa: SLF001 -- likewise
+            secret = basic("reader")["Authorization"].removeprefix("Basic ").encode()
+            assert secret not in shown
