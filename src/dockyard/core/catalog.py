@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from dockyard.core.directories import Directories
+from dockyard.core.sharing import Shared
 from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage import layout
 from dockyard.storage.interface import ABSENT, Stamp, Storage
@@ -103,6 +104,7 @@ class Catalog:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._shared: Final[Shared[tuple[Sequence[str], bool]]] = Shared()
         self._folders: Final = Directories(storage, _Folder, REMEMBERED)
 
     async def page(
@@ -111,14 +113,20 @@ class Catalog:
         """Return up to `limit` names after `last`, and if more follow; only what `sees` accepts."""
         if limit == 0:
             return [], False
-        page = _Page(limit + 1, sees)
-        await self._fill(page, layout.REPOSITORIES, tuple(last.split("/")) if last else ())
-        return page.found[:limit], len(page.found) > limit
+        if sees is not None:
+            return await self._look_through(_Page(limit + 1, sees), last)
+        page = _Page(limit + 1, None)
+        return await self._shared.get((limit, last), lambda: self._look_through(page, last))
 
     async def has_content(self, name: str) -> bool:
         """Return whether a repository has a tag or a manifest."""
         directory, _, below = layout.repository(name).rpartition("/")
         return await self._find_link(directory, below) != ""
+
+    async def _look_through(self, page: _Page, last: str) -> tuple[Sequence[str], bool]:
+        """Fill a page with what comes after `last`; return it without the name too many."""
+        await self._fill(page, layout.REPOSITORIES, tuple(last.split("/")) if last else ())
+        return page.found[: page.wanted - 1], page.lacks <= 0
 
     async def _fill(self, page: _Page, path: str, last: tuple[str, ...]) -> None:
         """Add to a page what is below `path` and comes after `last`.

@@ -7,15 +7,20 @@ listed under the referrers tag of an older client are among them.
 """
 
 import asyncio
+import json
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from dockyard.core.manifests import Manifests, StoredManifest, get_readable
+from dockyard.core.sharing import Shared
 from dockyard.errors import DigestInvalidError, ManifestInvalidError, PathUnknownError
 from dockyard.oci import manifest as grammar
 from dockyard.oci.digest import Digest
+from dockyard.oci.manifest import Manifest
 from dockyard.storage import layout
 from dockyard.storage.interface import Stamp, Storage
 
@@ -25,10 +30,16 @@ PAGE: Final = 250
 their annotations stay under 16 KiB each."""
 
 REMEMBERED: Final = 100_000
-"""Manifests whose subject a worker remembers, over all repositories: about 30 MB."""
+"""Manifests whose subject a worker remembers, over all repositories: about 45 MB."""
 
 SLICE: Final = 32
 """Manifests read before other requests get their turn: about 2 ms."""
+
+DESCRIBED: Final = 16 << 20
+"""Bytes of descriptions that a worker remembers, over all repositories: some 16 000."""
+
+DESCRIPTION_OVERHEAD: Final = 700
+"""Bytes that a description takes beside its descriptor: its digest, paths and stamps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +47,34 @@ class Referrer:
     """A manifest that refers to another, as the referrers API describes it.
 
     Attributes:
-        manifest: the manifest.
+        digest: its digest.
         artifact_type: its artifact type; empty if it has none.
-        annotations: its annotations.
+        descriptor: what the API says of it, as JSON.
     """
 
-    manifest: StoredManifest
+    digest: Digest
     artifact_type: str
-    annotations: Mapping[str, str]
+    descriptor: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """What was made of a manifest, and of what in the tree.
+
+    Attributes:
+        referrer: what was made.
+        paths: what was read of the repository, below its revisions.
+        stamps: of each of `paths`, before it was read.
+    """
+
+    referrer: Referrer
+    paths: Sequence[str]
+    stamps: Sequence[Stamp | None]
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory it takes, about."""
+        return len(self.referrer.descriptor) + DESCRIPTION_OVERHEAD
 
 
 @dataclass(slots=True)
@@ -53,13 +84,24 @@ class _Repository:
     Attributes:
         stamps: of its revision directories when they were last listed, if that can be trusted.
         subjects: for each manifest the subject it names.
+        referring: for a subject the manifests that name it, in order; made when it is asked for.
         looking: held while the repository is looked at, so that of two looks at once the earlier
             can't undo what the later one found.
     """
 
     stamps: Mapping[str, Stamp] | None = None
     subjects: dict[Digest, Digest | None] = field(default_factory=dict)
+    referring: dict[Digest, Sequence[str]] = field(default_factory=dict)
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def candidates(self, subject: Digest) -> Sequence[str]:
+        """Return the digests of the manifests that name `subject`, in order."""
+        found = self.referring.get(subject)
+        if found is None:
+            found = sorted(str(each) for each, named in self.subjects.items() if named == subject)
+            if found:  # any number of subjects may be asked for that nothing refers to
+                self.referring[subject] = found
+        return found
 
 
 class Referrers:
@@ -69,6 +111,9 @@ class Referrers:
         self._storage = storage
         self._manifests = manifests
         self._repositories: Final[OrderedDict[str, _Repository]] = OrderedDict()
+        self._descriptions: Final[dict[tuple[str, str], _Description]] = {}
+        self._described = 0
+        self._shared: Final[Shared[tuple[Sequence[Referrer], bool]]] = Shared()
 
     async def page(
         self, name: str, subject: Digest, artifact_type: str, limit: int, last: str
@@ -82,28 +127,74 @@ class Referrers:
             limit: at most `PAGE` are returned.
             last: the digest of the last referrer of the page before; empty for the first page.
         """
-        known = await self._refresh(name)
-        candidates = sorted(
-            str(digest) for digest, named in known.subjects.items() if named == subject
-        )
+        size = min(limit, PAGE)
+        key = name, subject, artifact_type, size, last
+        return await self._shared.get(key, lambda: self._look_through(*key))
+
+    async def _look_through(
+        self, name: str, subject: Digest, artifact_type: str, limit: int, last: str
+    ) -> tuple[Sequence[Referrer], bool]:
+        candidates = (await self._refresh(name)).candidates(subject)
+        position = bisect_right(candidates, last)
         found: list[Referrer] = []
-        for text in candidates:
-            if text <= last:
+        while position < len(candidates) and len(found) <= limit:
+            batch = candidates[position : position + max(limit + 1 - len(found), SLICE)]
+            position += len(batch)
+            described = await self._describe_all(name, batch)
+            found += (
+                each
+                for each in described
+                if each is not None and artifact_type in {"", each.artifact_type}
+            )
+            if position < len(candidates):
+                await asyncio.sleep(0)
+        return found[:limit], len(found) > limit
+
+    async def _describe_all(self, name: str, batch: Sequence[str]) -> Sequence[Referrer | None]:
+        """Describe manifests, those anew of which something in the repository may have changed."""
+        known = [self._descriptions.get((name, text)) for text in batch]
+        paths = [path for each in known if each is not None for path in each.paths]
+        stamps = iter(await self._storage.stamps(layout.revisions(name), paths))
+        found: list[Referrer | None] = []
+        for position, each in enumerate(known):
+            if each is not None and [*islice(stamps, len(each.paths))] == each.stamps:
+                found.append(each.referrer)
                 continue
-            referrer = await self._describe(name, Digest.parse(text))
-            if referrer is None or artifact_type not in {"", referrer.artifact_type}:
-                continue
-            if len(found) == min(limit, PAGE):
-                return found, True
-            found.append(referrer)
-        return found, False
+            found.append(await self._describe(name, Digest.parse(batch[position])))
+            if position % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        return found
 
     async def _describe(self, name: str, digest: Digest) -> Referrer | None:
+        revisions = layout.revisions(name)
+        read = [layout.revision_link(name, digest), layout.revision_media_type(name, digest)]
+        paths = [path.removeprefix(f"{revisions}/") for path in read]
+        # Before it is read: what comes between the two is found by the next look.
+        stamps = await self._storage.stamps(revisions, paths)
         stored = await get_readable(self._manifests, name, digest)
         if stored is None:
             return None
-        manifest = grammar.parse(stored.content, stored.media_type)
-        return Referrer(stored, manifest.artifact_type, manifest.annotations)
+        try:
+            manifest = grammar.parse_stored(stored.content)
+            if manifest is not None:  # it says its type itself, so none is noted, or in vain
+                paths, stamps = paths[:1], stamps[:1]
+            else:
+                manifest = grammar.parse(stored.content, stored.media_type)
+        except ManifestInvalidError:  # what it names as its subject counts for nothing
+            return None
+        referrer = Referrer(digest, manifest.artifact_type, _render(stored, manifest))
+        if None not in stamps:
+            self._keep((name, str(digest)), _Description(referrer, paths, list(stamps)))
+        return referrer
+
+    def _keep(self, key: tuple[str, str], description: _Description) -> None:
+        """Remember a description, and forget what was described longest ago."""
+        if key in self._descriptions:
+            self._described -= self._descriptions.pop(key).size
+        self._descriptions[key] = description
+        self._described += description.size
+        while self._described > DESCRIBED:
+            self._described -= self._descriptions.pop(next(iter(self._descriptions))).size
 
     async def _refresh(self, name: str) -> _Repository:
         """Return what is known of a repository, after a look at which manifests it has."""
@@ -126,16 +217,17 @@ class Referrers:
             await self._learn(name, digest, known)
             if position % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
+        known.referring.clear()
         known.stamps = stamps if present == known.subjects.keys() else None
 
     async def _learn(self, name: str, digest: Digest, known: _Repository) -> None:
         try:
             stored = await get_readable(self._manifests, name, digest)
-            if stored is not None:
-                manifest = grammar.parse(stored.content, stored.media_type)
-                known.subjects[digest] = manifest.subject.digest if manifest.subject else None
         except ManifestInvalidError:  # of a kind that is not served refers to nothing
             known.subjects[digest] = None
+            return
+        if stored is not None:
+            known.subjects[digest] = grammar.subject_of(stored.content)
 
     async def _algorithms(self, name: str) -> Sequence[str]:
         try:
@@ -179,3 +271,17 @@ class Referrers:
             total -= len(dropped.subjects)
             if name == current:
                 return
+
+
+def _render(stored: StoredManifest, manifest: Manifest) -> bytes:
+    """Return the descriptor of a manifest that refers to another. Source: OCI, end-12."""
+    item: dict[str, object] = {
+        "mediaType": stored.media_type,
+        "digest": str(stored.digest),
+        "size": len(stored.content),
+    }
+    if manifest.annotations:
+        item["annotations"] = dict(manifest.annotations)
+    if manifest.artifact_type:
+        item["artifactType"] = manifest.artifact_type
+    return json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

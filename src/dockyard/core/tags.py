@@ -9,6 +9,7 @@ from typing import Final
 
 from dockyard.core.directories import Directories
 from dockyard.core.links import LinkDamagedError, link, read_link
+from dockyard.core.sharing import Shared
 from dockyard.core.trash import Removal, Trash
 from dockyard.errors import (
     ManifestUnknownError,
@@ -68,6 +69,7 @@ class Tags:
     def __init__(self, storage: Storage, trash: Trash) -> None:
         self._storage = storage
         self._trash = trash
+        self._shared: Final[Shared[tuple[Sequence[str], bool]]] = Shared()
         self._listed: Final = Directories(storage, lambda _, names: names, REMEMBERED)
 
     async def resolve(self, name: str, tag: str) -> Digest:
@@ -136,6 +138,13 @@ class Tags:
         Raises:
             RepositoryUnknownError: no such repository.
         """
+        return await self._shared.get(
+            (name, limit, last), lambda: self._look_through(name, limit, last)
+        )
+
+    async def _look_through(
+        self, name: str, limit: int | None, last: str
+    ) -> tuple[Sequence[str], bool]:
         path = layout.tags(name)
         try:
             names = await self._listed.get(path)

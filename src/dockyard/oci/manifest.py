@@ -31,6 +31,10 @@ of empty lists were 150 MB of memory and seconds of work."""
 SHOWN_LIMIT: Final = 200
 """Characters of a manifest's value that a message repeats: the value may have millions."""
 
+_SUBJECT: Final = b'"subject"'
+_ESCAPE: Final = b"\\u"
+"""Without either, JSON has no field called ``subject``, and need not be read to tell so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
@@ -111,6 +115,18 @@ def parse_stored(content: bytes) -> Manifest | None:
     body = _load_lenient(content)
     declared = _declared_leniently(body)
     return _understand(body, mediatype.without_parameters(declared)) if declared else None
+
+
+def subject_of(content: bytes) -> Digest | None:
+    """Return the subject that the bytes of a manifest name, whether or not the rest can be read."""
+    if _SUBJECT not in content and _ESCAPE not in content:
+        return None
+    value = _load_lenient(content).get("subject")
+    digest = value.get("digest") if isinstance(value, dict) else None
+    try:
+        return Digest.parse(digest) if isinstance(digest, str) else None
+    except DigestInvalidError:
+        return None
 
 
 def _understand(body: Json, given: str) -> Manifest:

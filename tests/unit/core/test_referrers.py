@@ -36,7 +36,7 @@ def refers(seed: str, to: Digest | None = SUBJECT) -> bytes:
 async def found(referrers: Referrers, name: str = "a", subject: Digest = SUBJECT) -> set[Digest]:
     page, more = await referrers.page(name, subject, "", 100, "")
     assert not more
-    return {referrer.manifest.digest for referrer in page}
+    return {referrer.digest for referrer in page}
 
 
 Settle = Callable[[], Awaitable[None]]
@@ -148,6 +148,117 @@ class TestCosts:
             assert len(await found(referrers, name)) == count
             remembered = referrers._repositories.values()  # noqa: SLF001 -- the promise is about memory
             assert sum(len(known.subjects) for known in remembered) <= 3
+
+
+class TestDescriptions:
+    """They are kept as long as what was read in the repository for them has not changed."""
+
+    @pytest.fixture
+    async def digest(self, counting: CountingStorage, settle: Settle) -> Digest:
+        digest = await add_revision(counting, "a", refers("1"))
+        await settle()
+        return digest
+
+    @pytest.fixture
+    async def referrers(self, counting: CountingStorage, digest: Digest) -> Referrers:
+        referrers = Referrers(counting, manifests_on(counting))
+        for _ in range(2):
+            assert await found(referrers) == {digest}
+        return referrers
+
+    async def test_what_has_not_changed_is_not_read_again(
+        self, counting: CountingStorage, referrers: Referrers, digest: Digest
+    ) -> None:
+        counting.gets = 0
+        counting.looked_at.clear()
+        assert await found(referrers) == {digest}
+        assert counting.gets == 0
+        assert counting.looked_at == [layout.revision_link("a", digest)]
+
+    async def test_a_link_that_is_gone_shows_at_once(
+        self, referrers: Referrers, digest: Digest, tmp_path: Path
+    ) -> None:
+        """The directories above it are as they were: only its own tells."""
+        link = tmp_path / layout.revision_link("a", digest)
+        content = link.read_bytes()
+        link.unlink()
+        assert await found(referrers) == set()
+        link.write_bytes(content)
+        assert await found(referrers) == {digest}
+
+    @pytest.mark.parametrize("damage", [b"", b"nonsense"])
+    async def test_a_link_that_is_damaged_shows_at_once(
+        self, referrers: Referrers, digest: Digest, tmp_path: Path, damage: bytes
+    ) -> None:
+        link = tmp_path / layout.revision_link("a", digest)
+        content = link.read_bytes()
+        for _ in range(20):  # within one step of the file system's time, some of them
+            link.write_bytes(damage)
+            assert await found(referrers) == set()
+            link.write_bytes(content)
+            assert await found(referrers) == {digest}
+
+    async def test_a_type_that_is_noted_elsewhere_is_looked_up(
+        self, counting: CountingStorage, tmp_path: Path, settle: Settle
+    ) -> None:
+        """Bytes that don't say their type are given one by who pushed them."""
+        subject = {"mediaType": "a/b", "digest": str(SUBJECT), "size": 7}
+        digest = await add_revision(counting, "a", json.dumps({"subject": subject}).encode())
+        noted = layout.revision_media_type("a", digest)
+        referrers = Referrers(counting, manifests_on(counting))
+
+        async def described() -> str:
+            page, _ = await referrers.page("a", SUBJECT, "", 10, "")
+            return str(json.loads(page[0].descriptor)["mediaType"])
+
+        for media_type in ("a/one", "a/two"):
+            await counting.put(noted, media_type.encode())
+            await settle()
+            for _ in range(2):
+                assert await described() == media_type
+        (tmp_path / noted).write_text("a/three")
+        assert await described() == "a/three"
+
+    async def test_only_so_much_is_remembered(
+        self, counting: CountingStorage, monkeypatch: pytest.MonkeyPatch, settle: Settle
+    ) -> None:
+        for number in range(6):
+            await add_revision(counting, "a", refers(f"{number}"))
+        await settle()
+        referrers = Referrers(counting, manifests_on(counting))
+        size = 1000
+        monkeypatch.setattr(module, "DESCRIBED", 3 * size)
+        for _ in range(2):
+            assert len(await found(referrers)) == 6
+            kept = referrers._descriptions.values()  # noqa: SLF001 -- the promise is about memory
+            assert 2 * size < sum(each.size for each in kept) <= 3 * size
+
+
+async def test_a_field_whose_name_is_escaped_is_found(disk: FilesystemStorage) -> None:
+    content = refers("1").replace(b'"subject"', b'"s\\u0075bject"')
+    digest = await add_revision(disk, "a", content)
+    assert await found(Referrers(disk, manifests_on(disk))) == {digest}
+
+
+async def test_what_can_not_be_read_refers_to_nothing(disk: FilesystemStorage) -> None:
+    """Such as one whose children can't be verified, or one of schema 1."""
+    for old, new in ((b'"manifests": []', b'"manifests": [{}]'), (b": 2", b": 1")):
+        await add_revision(disk, "a", refers("1").replace(old, new))
+    digest = await add_revision(disk, "a", refers("2"))
+    assert await found(Referrers(disk, manifests_on(disk))) == {digest}
+
+
+async def test_pages_of_many(disk: FilesystemStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLICE", 2)
+    there = sorted([str(await add_revision(disk, "a", refers(f"{number}"))) for number in range(9)])
+    referrers, listed, more = Referrers(disk, manifests_on(disk)), list[str](), True
+    while more:
+        last = listed[-1] if listed else ""
+        page, more = await referrers.page("a", SUBJECT, "", 4, last)
+        listed += (str(referrer.digest) for referrer in page)
+        assert len(page) == 4 or not more
+    assert listed == there
+    assert await referrers.page("a", SUBJECT, "of/another", 4, "") == ([], False)
 
 
 class Interleaved(FilesystemStorage):

@@ -18,6 +18,7 @@ from dockyard.oci.manifest import (
     inferred_type,
     parse,
     parse_stored,
+    subject_of,
 )
 
 
@@ -437,3 +438,24 @@ def outcome(read: Callable[[], Manifest | None]) -> Manifest | str | None:
         return read()
     except ManifestInvalidError as error:
         return str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b'{"subject": {"digest": "%b"}}', True),
+        (b'{"s\\u0075bject": {"digest": "%b"}, "layers": 7}', True),
+        (b'{"annotations": {"subject": "%b"}}', False),
+        (b'{"subject": {"digest": "sha256:%b"}}', False),
+        (b'{"subject": {"digest": 7}, "of": "%b"}', False),
+        (b'{"subject": "%b"}', False),
+        (b'{"subject": null, "of": "%b"}', False),
+        (b'["subject", "%b"]', False),
+        (b'"subject" %b', False),
+        (b"%b", False),
+    ],
+)
+def test_the_subject_is_read_whatever_else_there_is(content: bytes, *, named: bool) -> None:
+    digest = Digest.of(b"subject")
+    expected = digest if named else None
+    assert subject_of(content.replace(b"%b", str(digest).encode())) == expected
