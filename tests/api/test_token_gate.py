@@ -3,7 +3,7 @@
 That real docker-registry takes and refuses the same tokens: `tests/takeover/test_access.py`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -58,26 +58,33 @@ def repository(*actions: str, name: str = "a/b") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("headers", "error"),
     [
-        pytest.param({}, "", id="nothing"),
-        pytest.param(basic("alice"), "", id="password"),
-        pytest.param({"Authorization": "Bearer a.b.c"}, ',error="invalid_token"', id="junk"),
+        pytest.param(dict, "", id="nothing"),
+        pytest.param(lambda: basic("alice"), "", id="password"),
+        pytest.param(lambda: bearer("a.b.c"), ',error="invalid_token"', id="junk"),
         pytest.param(
-            token(repository("pull"), iss="other"), ',error="invalid_token"', id="other issuer"
+            lambda: token(repository("pull"), iss="other"),
+            ',error="invalid_token"',
+            id="other issuer",
         ),
-        pytest.param(token(), ',error="insufficient_scope"', id="no grant"),
+        pytest.param(token, ',error="insufficient_scope"', id="no grant"),
         pytest.param(
-            token(repository("push", "delete")), ',error="insufficient_scope"', id="other action"
+            lambda: token(repository("push", "delete")),
+            ',error="insufficient_scope"',
+            id="other action",
         ),
         pytest.param(
-            token(repository("pull", name="a/c")), ',error="insufficient_scope"', id="other name"
+            lambda: token(repository("pull", name="a/c")),
+            ',error="insufficient_scope"',
+            id="other name",
         ),
     ],
 )
 async def test_what_does_not_grant_it_is_asked_for_a_token_that_does(
-    headers: dict[str, str], error: str, tmp_path: Path
+    headers: Callable[[], dict[str, str]], error: str, tmp_path: Path
 ) -> None:
+    """The tokens are made when they are sent: those of when the tests were collected have ended."""
     async with guarded(tmp_path) as client:
-        answer = await client.get(TAGS, headers=headers)
+        answer = await client.get(TAGS, headers=headers())
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == f"{REALM},{PULL}{error}"
         (told,) = answer.json()["errors"]
