@@ -129,6 +129,15 @@ class TestLooks:
             ABSENT,
         )
 
+    async def test_links_that_lead_nowhere_are_not_there(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        await storage.put("a/b", b"")
+        (tmp_path / "a/loop").symlink_to("loop")
+        (tmp_path / "a/dangling").symlink_to("nowhere")
+        assert list(await storage.exist("a", ["b", "loop", "dangling"])) == [True, False, False]
+        assert not await storage.exists("a/loop")
+
     async def test_directories_are_closed_again(self, storage: FilesystemStorage) -> None:
         await storage.put("a/b", b"")
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- counted

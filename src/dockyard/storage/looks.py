@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+from dockyard.errors import PathUnknownError
 from dockyard.storage.interface import ABSENT, Stamp
 from dockyard.storage.promptness import Promptness
 from dockyard.storage.translation import MISSING, translating
@@ -113,11 +114,11 @@ def stamps(directory: str, wanted: Sequence[str]) -> list[Stamp | None]:
 
 
 def _exists(descriptor: int, name: str) -> bool:
-    with translating(name):
-        try:
+    try:
+        with translating(name):
             os.stat(name, dir_fd=descriptor)
-        except MISSING:
-            return False
+    except PathUnknownError:
+        return False
     return True
 
 
