@@ -132,11 +132,17 @@ class TestLooks:
     async def test_links_that_lead_nowhere_are_not_there(
         self, storage: FilesystemStorage, tmp_path: Path
     ) -> None:
-        await storage.put("a/b", b"")
-        (tmp_path / "a/loop").symlink_to("loop")
-        (tmp_path / "a/dangling").symlink_to("nowhere")
-        assert list(await storage.exist("a", ["b", "loop", "dangling"])) == [True, False, False]
-        assert not await storage.exists("a/loop")
+        await storage.put("d/file", b"")
+        (tmp_path / "d/loop").symlink_to("loop")
+        (tmp_path / "d/dangling").symlink_to("nowhere")
+        os.mkfifo(tmp_path / "d/fifo")
+        names = ["loop", "loop/below", "dangling", "file", "fifo"]
+        assert list(await storage.exist("d", names)) == [False, False, False, True, True]
+        absent = [stamp == ABSENT for stamp in await storage.stamps("d", names)]
+        assert absent == [True, True, True, False, False]
+        for directory in ("d/loop", "d/dangling", "d/fifo"):
+            assert list(await storage.exist(directory, ["a"])) == [False]
+            assert list(await storage.stamps(directory, ["a"])) == [ABSENT]
 
     async def test_directories_are_closed_again(self, storage: FilesystemStorage) -> None:
         await storage.put("a/b", b"")

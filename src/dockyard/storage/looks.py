@@ -5,16 +5,16 @@ to it once. A look takes 2 us if the kernel has the name in memory, a call of it
 context managers five times that.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
-from dockyard.errors import PathUnknownError
 from dockyard.storage.interface import ABSENT, Stamp
 from dockyard.storage.promptness import Promptness
-from dockyard.storage.translation import MISSING, translating
+from dockyard.storage.translation import MISSING
 from dockyard.threads import in_thread
 
 
@@ -77,9 +77,8 @@ def names(directory: str) -> list[str]:
 
 def exist(directory: str, wanted: Sequence[str]) -> list[bool]:
     """Return for each of `wanted` whether it is in `directory`."""
-    try:
-        descriptor = os.open(directory, _DIRECTORY)
-    except MISSING:
+    descriptor = _open(directory)
+    if descriptor is None:
         return [False] * len(wanted)
     try:
         # Says less than stat(2), so it costs half; above all it does not say why not.
@@ -97,9 +96,8 @@ def exist(directory: str, wanted: Sequence[str]) -> list[bool]:
 
 def stamps(directory: str, wanted: Sequence[str]) -> list[Stamp | None]:
     """Return for each of `wanted` in `directory` its stamp."""
-    try:
-        descriptor = os.open(directory, _DIRECTORY)
-    except MISSING:
+    descriptor = _open(directory)
+    if descriptor is None:
         return [ABSENT] * len(wanted)
     # The clock is read first: what changes while we look is then too fresh to be trusted.
     now = time.time()
@@ -113,20 +111,34 @@ def stamps(directory: str, wanted: Sequence[str]) -> list[Stamp | None]:
         os.close(descriptor)
 
 
+def _open(directory: str) -> int | None:
+    """Return a descriptor to look from; `None` if there is no such directory."""
+    try:
+        return os.open(directory, _DIRECTORY)
+    except OSError as error:
+        if _is_missing(error):
+            return None
+        raise
+
+
 def _exists(descriptor: int, name: str) -> bool:
     try:
-        with translating(name):
-            os.stat(name, dir_fd=descriptor)
-    except PathUnknownError:
-        return False
+        os.stat(name, dir_fd=descriptor)
+    except OSError as error:
+        if _is_missing(error):
+            return False
+        raise
     return True
 
 
 def _stamp(descriptor: int, name: str, now: float) -> Stamp | None:
     try:
         status = os.stat(name, dir_fd=descriptor)
-    except MISSING:
-        return ABSENT
-    except OSError:  # whoever looks closer is told
-        return None
+    except OSError as error:
+        return ABSENT if _is_missing(error) else None  # whoever looks closer is told why
     return stamp_of(status, now)
+
+
+def _is_missing(error: OSError) -> bool:
+    """Return whether this says that nothing is there; links that lead nowhere do, as elsewhere."""
+    return isinstance(error, MISSING) or error.errno == errno.ELOOP
