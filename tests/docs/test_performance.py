@@ -9,6 +9,7 @@ from benchmarks.contestants import OURS, V3
 from benchmarks.plots import plots
 from benchmarks.report import PAGE, RESULTS, Results, page
 from benchmarks.rows import Aim, Row, rows
+from tests.docs.markdown import ROOT, Page
 
 
 REMEDY = "run make bench-report"
@@ -77,3 +78,26 @@ class TestAims:
     def test_an_aim_may_look_at_another_row(self) -> None:
         aim = Aim("cpu", 1.3, row="manifest-tag")
         assert self.results.reached(self.token, aim) == (1.2, True)
+
+
+IN_README = (
+    *("manifest-tag", "small", "large-4", "storm-1", "mixed", "tags-10000", "catalog-10000"),
+    *("push-large", "push-200", "push-existing"),
+)
+"""The rows of the README's table, in its order."""
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "suffix"), [("README.md", "Speed", "x"), ("README.zh-CN.md", "速度", " 倍")]
+)
+def test_the_readme_has_the_figures_of_the_last_run(name: str, heading: str, suffix: str) -> None:
+    results = Results(DOCUMENT)
+
+    def ratio(row: str, figure: str) -> str:
+        ours, theirs = (results.median(row, each, figure) for each in (OURS, V3))
+        assert ours
+        assert theirs
+        return f"{ours / theirs:.2g}{suffix}"
+
+    shown = [list(row.values())[1:] for row in Page(ROOT / name).table(heading).rows]
+    assert shown == [[ratio(row, "rate"), ratio(row, "cpu")] for row in IN_README]
