@@ -16,7 +16,8 @@ from tests.parts.registries import RegistryUnderTest, server_program
 
 RULES = [{"repositories": ["team/**"], "actions": ["pull", "push"], "who": ["robot:ci"]}]
 OWNER = "robot$ci"
-REFUSED = r"unauthorized|denied|authentication required|invalid username/password"
+REFUSED = r"unauthorized|denied|authentication required|invalid username/password|too many requests"
+"""What clients say; the last one where a key that has ended was tried often in a few seconds."""
 SOON = 15.0
 """Seconds; workers need two, and clients as many for each attempt."""
 
