@@ -14,6 +14,7 @@ import pytest
 import structlog
 
 from dockyard.config import load
+from dockyard.config.access import AccessSettings
 from dockyard.http import replays
 from dockyard.http.messages import Message, Scope
 from dockyard.http.replays import HEAD
@@ -45,7 +46,8 @@ class Worker:
             for path in (self.lines, self.access)
         ]
         configure(settings.log, self._descriptors[0], {"instance.id": "100%s"})
-        registry = build_app(settings)
+        self.offered: AccessSettings | None = None
+        self.registry = registry = build_app(settings, offered=lambda: self.offered)
         self.log = RequestLog(registry, access=Lines(self._descriptors[1]), known=registry.replays)
 
     def close(self) -> None:
@@ -68,8 +70,11 @@ class Worker:
                 )
                 assert answer.status_code == 201, answer.text
 
-    async def ask(self, head: bytes) -> bytes:
-        """Let the application answer a request; return the answer as it would be sent."""
+    async def ask(self, head: bytes, *, reload: bool = False) -> bytes:
+        """Let the application answer a request; return the answer as it would be sent.
+
+        With `reload` the rules are replaced while it is being sent.
+        """
         sent: list[Message] = []
 
         async def receive() -> Message:
@@ -77,6 +82,9 @@ class Worker:
 
         async def send(message: Message) -> None:
             sent.append(message)
+            await asyncio.sleep(0)
+            if reload:
+                await self.registry.reload()
 
         await self.log(_scope(head), receive, send)
         start, *bodies = sent
@@ -372,6 +380,16 @@ class TestNotKept:
             await worker.push(image, "v1")
             await self._never(worker, head_of("manifests/v1"))
 
+    async def test_the_same_twice(self, worker: Worker, image: Image) -> None:
+        """Two with the same bytes at once: what is kept counts once."""
+        await worker.push(image, "v1")
+        head = head_of("manifests/v1")
+        await worker.ask(head)
+        await asyncio.gather(*(worker.ask(head) for _ in range(3)))
+        known = worker.log._known()  # noqa: SLF001 -- nothing else shows what is kept
+        assert known is not None
+        assert known._bytes == len(image.manifest.body)  # noqa: SLF001 -- likewise
+
     async def test_more_than_there_is_room_for(
         self, worker: Worker, image: Image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -429,6 +447,20 @@ class TestGuarded:
             assert worker.again(head) is None
             assert b" 401 " in await worker.ask(head)
             assert worker.again(head) is None
+
+    async def test_what_old_rules_let_in_ends_with_them(self, tmp_path: Path, image: Image) -> None:
+        sections = self._sections(tmp_path)
+        anybody = {"repositories": ["**"], "actions": ["pull"], "who": ["anonymous"]}
+        closed = sections["access"]["rules"]
+        sections["access"] = {"rules": [anybody, *closed]}
+        with working(tmp_path, **sections) as worker:
+            await worker.push(image, "v1", login="pusher")
+            head = head_of("manifests/v1")
+            await worker.ask(head)
+            worker.offered = AccessSettings.model_validate({"rules": closed})
+            assert b" 200 " in await worker.ask(head, reload=True)
+            assert worker.again(head) is None
+            assert b" 401 " in await worker.ask(head)
 
     async def test_no_password_is_kept(self, tmp_path: Path, image: Image) -> None:
         with working(tmp_path, **self._sections(tmp_path)) as worker:

@@ -23,9 +23,16 @@ class Shared(Generic[T]):
         task = self._waiting.get(key)
         if task is None:
             task = self._waiting[key] = asyncio.create_task(self._look(key, look))
+            task.add_done_callback(_note_failure)
         return await asyncio.shield(task)  # one that is cut off does not take it from the others
 
     async def _look(self, key: Hashable, look: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(0)  # requests that have arrived are read now, and join
         del self._waiting[key]
         return await look()
+
+
+def _note_failure(task: asyncio.Task[T]) -> None:
+    """Let a failure that nobody waits for any more be none: who asked is gone."""
+    if not task.cancelled():
+        task.exception()

@@ -81,8 +81,10 @@ class Replay:
         access: what follows the time in the access log's line.
         user: who asks, as the access log says.
         remote: who asks, as the log says; `None`: whoever is at the other end.
+        home: where it is kept: what other rules than those of today let in ends with them.
     """
 
+    home: "Replays"
     key: bytes
     hashed: bool
     witness: Witness
@@ -158,7 +160,7 @@ class Replays:
             known.until = until
         elif self._is_repeated(key):
             found = await self._find_witness(request, response)
-            return None if found is None else Replay(key, hashed, *found, until)
+            return None if found is None else Replay(self, key, hashed, *found, until)
         return None
 
     def keep(self, replay: Replay) -> None:
@@ -168,6 +170,7 @@ class Replays:
             self._open.clear()
             self._hashed.clear()
             self._bytes = 0
+        self._drop(replay)  # another request with the same bytes may have been first
         kept[replay.key] = replay
         self._bytes += len(replay.body)
 
@@ -216,8 +219,9 @@ class Replays:
 
     def _drop(self, replay: Replay) -> None:
         for kept in (self._open, self._hashed):
-            if kept.pop(replay.key, None) is not None:
-                self._bytes -= len(replay.body)
+            dropped = kept.pop(replay.key, None)
+            if dropped is not None:
+                self._bytes -= len(dropped.body)
 
 
 def _declares_its_type(response: Response) -> bool:

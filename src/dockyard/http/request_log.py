@@ -160,13 +160,12 @@ class RequestLog:
 
     def _record(self, replay: Replay, scope: Scope, channel: "_Channel") -> None:
         """Keep an answer as it was sent, with its lines as they were written."""
-        replays = self._known()
         account = Account(scope, channel.facts, channel.status, channel.written, channel.headers)
         line = None
         if self._logs_completion and account.remote:
             completion = {"event": "response completed", **account.completion(0)}
             line = self._writer.template("info", completion, _HOLES)
-        if replays is None or (self._logs_completion and line is None):
+        if self._logs_completion and line is None:
             return
         *fields, (name, _) = channel.headers
         replay.fields = b"".join(b"%b: %b\r\n" % field for field in fields) + name + b": "
@@ -174,7 +173,7 @@ class RequestLog:
         is_peer = account.remote == peer_address(scope.get("client"))
         replay.remote = None if is_peer else account.remote
         replay.scope = {"method": scope["method"], "path": scope["path"]}
-        replays.keep(replay)
+        replay.home.keep(replay)
 
     def answer_at_once(
         self,

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -69,3 +70,25 @@ async def test_a_failure_is_everybodys_and_is_not_kept() -> None:
     assert [type(result) for result in results] == [OSError, OSError]
     failing = False
     assert await shared.get("a", look) == 1
+
+
+async def test_a_failure_that_nobody_waits_for_is_none() -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    shared, may_fail, began = Shared[int](), asyncio.Event(), asyncio.Event()
+
+    async def look() -> int:
+        began.set()
+        await may_fail.wait()
+        raise OSError
+
+    asking = asyncio.create_task(shared.get("a", look))
+    await began.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    may_fail.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert told == []
