@@ -1,4 +1,3 @@
-import asyncio
 import json
 
 import pytest
@@ -13,6 +12,7 @@ from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
 from tests.unit.core.trees import CountingStorage, add_revision, manifests_on
+from tests.unit.core.turns import counting_turns
 
 
 def index(seed: str) -> bytes:
@@ -123,18 +123,9 @@ async def test_others_get_their_turn_while_references_are_looked_up(
         for number in range(module.SLICE * 3)
     ]
     content = json.dumps({"mediaType": mediatype.OCI_INDEX, "manifests": children}).encode()
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.create_task(other())
-    await manifests_on(memory).put(ManifestPush("a", content, "", None, []))
-    task.cancel()
-    assert turns >= 3
+    async with counting_turns() as turns:
+        await manifests_on(memory).put(ManifestPush("a", content, "", None, []))
+        assert turns() >= 3
 
 
 async def test_a_large_manifest_of_an_older_server_is_served(disk: FilesystemStorage) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 from typing_extensions import override
 
+from dockyard.core import tags as module
 from dockyard.core.tags import ANYTHING, UNCONDITIONAL, Condition, Tags
 from dockyard.core.trash import Trash
 from dockyard.errors import ManifestUnknownError, RepositoryUnknownError, TagMovedError
@@ -15,6 +16,7 @@ from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
 from dockyard.storage.inmemory import InMemoryStorage
 from tests.unit.core.trees import CountingStorage
+from tests.unit.core.turns import counting_turns
 
 
 ONE, TWO, THREE = (Digest.of(content) for content in (b"1", b"2", b"3"))
@@ -126,6 +128,17 @@ def test_a_page_is_a_slice_of_the_sorted_tags(names: set[str], size: int, last: 
 
     after = sorted(name for name in names if name > last)
     assert asyncio.run(page()) == (after[:size], len(after) > size)
+
+
+async def test_others_get_their_turn_while_many_are_looked_at(memory: InMemoryStorage) -> None:
+    for number in range(5 * module.BATCH):
+        await memory.put(layout.tag_current("a", f"v{number}"), b"")
+    tags = Tags(memory, Trash(memory))
+    async with counting_turns() as turns:
+        await tags.page("a", 1, "")
+        few = turns()
+        await tags.page("a", None, "")
+        assert turns() - few >= few + 2
 
 
 async def test_a_repository_that_is_none(memory: InMemoryStorage) -> None:
