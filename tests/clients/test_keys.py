@@ -1,6 +1,5 @@
 """API keys, as real clients use them: made beside a server with two workers, and revoked."""
 
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dockyard.core.known_keys import FRESH_SECONDS
 from tests.parts.engines import DaemonlessEngine, DockerEngine
 from tests.parts.images import digests_of, image, layout_digests, write_layout
 from tests.parts.programs import CommandFailedError
@@ -16,10 +16,14 @@ from tests.parts.registries import RegistryUnderTest, server_program
 
 RULES = [{"repositories": ["team/**"], "actions": ["pull", "push"], "who": ["robot:ci"]}]
 OWNER = "robot$ci"
-REFUSED = r"unauthorized|denied|authentication required|invalid username/password|too many requests"
+REFUSED = (
+    r"unauthorized|denied|authentication required|invalid username/password|too ?many ?requests"
+)
 """What clients say; the last one where a key that has ended was tried often in a few seconds."""
+ATTEMPTS = 4
+"""With two workers, seven times of eight each is asked at least once."""
 SOON = 15.0
-"""Seconds; workers need two, and clients as many for each attempt."""
+"""Seconds until a use is in the list; workers write once in a few."""
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +46,17 @@ def manage(registry: RegistryUnderTest, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def assert_refused_soon(attempt: Callable[[], object]) -> None:
-    """Assert that a client is refused, once every worker knows that the key is revoked."""
-    deadline = time.monotonic() + SOON
-    while True:
-        try:
+def revoke(registry: RegistryUnderTest, key: str) -> None:
+    """Revoke a key, and wait as long as a worker may not know it."""
+    manage(registry, "revoke", key)
+    time.sleep(FRESH_SECONDS)
+
+
+def assert_refused(attempt: Callable[[], object]) -> None:
+    """Assert that a client is refused whichever worker it comes to."""
+    for _ in range(ATTEMPTS):
+        with pytest.raises(CommandFailedError, match=REFUSED):
             attempt()
-        except CommandFailedError as error:
-            if re.search(REFUSED, str(error)):
-                return
-            raise
-        assert time.monotonic() < deadline, "the key is still good"
 
 
 def test_skopeo_logs_in_pushes_and_pulls_until_the_key_is_revoked(
@@ -72,11 +76,10 @@ def test_skopeo_logs_in_pushes_and_pulls_until_the_key_is_revoked(
     here.skopeo(*push)
     elsewhere.skopeo("copy", "--src-tls-verify=false", name, f"oci:{tmp_path / 'copy'}:latest")
     assert layout_digests(tmp_path / "copy") == digests_of(top)
-    manage(ruled, "revoke", "skopeo")
-    assert_refused_soon(lambda: here.skopeo(*push))
-    assert_refused_soon(lambda: elsewhere.skopeo("inspect", "--tls-verify=false", name))
-    with pytest.raises(CommandFailedError, match=REFUSED):
-        here.skopeo(*log_in, ruled.address)
+    revoke(ruled, "skopeo")
+    assert_refused(lambda: here.skopeo(*push))
+    assert_refused(lambda: elsewhere.skopeo("inspect", "--tls-verify=false", name))
+    assert_refused(lambda: here.skopeo(*log_in, ruled.address))
 
 
 def test_a_key_for_pulling_does_not_push(
@@ -117,10 +120,9 @@ def test_docker_logs_in_pushes_and_pulls_until_the_key_is_revoked(
         again = f"{ruled.address}/team/docker-again:1"
         node_1.docker("tag", name, again)
         node_1.docker("push", again)
-        manage(ruled, "revoke", "docker")
-        assert_refused_soon(lambda: node_1.docker("pull", again))
-        with pytest.raises(CommandFailedError, match=REFUSED):
-            node_1.docker("login", *log_in, ruled.address)
+        revoke(ruled, "docker")
+        assert_refused(lambda: node_1.docker("pull", again))
+        assert_refused(lambda: node_1.docker("login", *log_in, ruled.address))
     finally:
         node_1.docker("logout", ruled.address)
 
