@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from dockyard.storage.growing import WRITE_BACK
 from tests.crash.strace import failing
 from tests.live import LiveRegistry, Wire
 from tests.parts.images import OCI_MANIFEST, digest_of, image
@@ -91,6 +92,28 @@ def test_bytes_whose_sync_failed_are_never_acknowledged(tmp_path: Path) -> None:
     ("error", "status"),
     [pytest.param("EIO", 503, id="EIO"), pytest.param("ENOSPC", 507, id="full")],
 )
+def test_bytes_whose_sync_failed_while_more_arrived_are_not_kept(
+    tmp_path: Path, error: str, status: int
+) -> None:
+    """The kernel tells of such a failure once: the sync at the end would succeed."""
+    body = b"lost by the disk" * (5 * WRITE_BACK // 32)
+    registry = LiveRegistry(tmp_path, settings={"http": {"workers": 1}})
+    with registry, RegistryClient(registry.address) as client:
+        location = client.start_upload("a/b")
+        (data,) = registry.root.rglob("_uploads/*/data")
+        with failing(registry.workers, tmp_path / "trace", "fdatasync", error, file=data):
+            refused(client.request("PATCH", location, body=body, headers=OCTETS).expect(status))
+        again = client.request("PUT", with_query(location, digest=digest_of(body)), body=b"")
+        assert again.expect(404).codes() == ["BLOB_UPLOAD_UNKNOWN"]
+        client.push_blob("a/b", body)
+        assert client.blob("a/b", digest_of(body)).expect(200).body == body
+    registry.assert_no_trace()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [pytest.param("EIO", 503, id="EIO"), pytest.param("ENOSPC", 507, id="full")],
+)
 def test_bytes_that_could_not_be_written_are_not_counted(
     tmp_path: Path, error: str, status: int
 ) -> None:
@@ -105,7 +128,7 @@ def test_bytes_that_could_not_be_written_are_not_counted(
         )
         (data,) = registry.root.rglob("_uploads/*/data")
         # Only this file's writes: the same call writes to the clients.
-        with failing(registry.workers, tmp_path / "trace", "write", error, file=data):
+        with failing(registry.workers, tmp_path / "trace", "write,writev", error, file=data):
             refused(client.request("PATCH", location, body=body, headers=OCTETS).expect(status))
         left = client.request("GET", location)
         if left.status == 204:

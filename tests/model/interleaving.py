@@ -466,7 +466,7 @@ def finish(coroutine: Coroutine[Any, Any, T]) -> T:
             return value
 
 
-async def pieces(*chunks: bytes) -> AsyncIterator[bytes]:
+async def pieces(*chunks: bytes) -> AsyncIterator[list[bytes]]:
     """Yield `chunks`, as a request's body comes."""
     for chunk in chunks:
-        yield chunk
+        yield [chunk]

@@ -7,7 +7,7 @@ came through several workers, they are read again.
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -30,7 +30,7 @@ from dockyard.errors import (
 )
 from dockyard.oci.digest import DEFAULT_ALGORITHM, Digest, Hasher
 from dockyard.storage import layout
-from dockyard.storage.interface import ObjectTooLargeError, Storage, Writer
+from dockyard.storage.interface import ObjectTooLargeError, Piece, Storage, Writer
 from dockyard.threads import in_thread
 
 
@@ -105,7 +105,9 @@ class Uploads:
         except PathUnknownError as error:
             raise UploadUnknownError(upload.identifier) from error
 
-    async def receive(self, upload: Upload, chunks: AsyncIterator[bytes], start: int | None) -> int:
+    async def receive(
+        self, upload: Upload, chunks: AsyncIterator[Sequence[Piece]], start: int | None
+    ) -> int:
         """Append `chunks`, which begin at offset `start` if the client says; return the new size.
 
         Raises:
@@ -129,7 +131,11 @@ class Uploads:
             raise
 
     async def finish(
-        self, upload: Upload, digest: Digest, chunks: AsyncIterator[bytes], start: int | None
+        self,
+        upload: Upload,
+        digest: Digest,
+        chunks: AsyncIterator[Sequence[Piece]],
+        start: int | None,
     ) -> None:
         """Append `chunks` as `receive` does, then make the bytes a blob of the repository.
 
@@ -166,7 +172,7 @@ class Uploads:
         await self._clear(upload)
 
     async def store(
-        self, name: str, digest: Digest, chunks: AsyncIterator[bytes], client: str = ""
+        self, name: str, digest: Digest, chunks: AsyncIterator[Sequence[Piece]], client: str = ""
     ) -> None:
         """Make `chunks` a blob of the repository `name`; if that fails, nothing of them is left.
 
@@ -218,7 +224,11 @@ class Uploads:
             await self._tidy(upload)  # another server has left something there
 
     async def _append(
-        self, upload: Upload, writer: Writer, chunks: AsyncIterator[bytes], start: int | None
+        self,
+        upload: Upload,
+        writer: Writer,
+        chunks: AsyncIterator[Sequence[Piece]],
+        start: int | None,
     ) -> Hasher | None:
         """Append `chunks`; return the hash of all the upload's bytes if they all came this way."""
         if start is not None and start != writer.size:
@@ -227,13 +237,14 @@ class Uploads:
         if hasher is None and writer.size == 0:
             hasher = Hasher(upload.algorithm)
         if hasher is None or hasher.size != writer.size:
-            async for chunk in chunks:
-                await writer.append(chunk)
+            async for pieces in chunks:
+                await writer.append(*pieces)
             return None
         try:
-            async for chunk in chunks:
-                await writer.append(chunk)
-                hasher.update(chunk)
+            async for pieces in chunks:
+                await writer.append(*pieces)
+                for piece in pieces:
+                    hasher.update(piece)
         finally:
             self._keep(upload, hasher)
         return hasher

@@ -122,8 +122,9 @@ async def _body(request: Request) -> bytes:
     if (request.content_length or 0) > MANIFEST_LIMIT:
         raise ManifestTooLargeError(MANIFEST_LIMIT)
     body = bytearray()
-    async for chunk in request.chunks():
-        body += chunk
+    async for pieces in request.chunks():
+        for piece in pieces:
+            body += piece
         if len(body) > MANIFEST_LIMIT:
             raise ManifestTooLargeError(MANIFEST_LIMIT)
     return bytes(body)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from dockyard.core.blobs import Blob
 from dockyard.errors import InvalidError
 from dockyard.protocol.location import base_url
+from dockyard.storage.interface import Piece
 
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 """The types of ASGI. Source: ASGI specification 3.0; its values have no narrower type."""
+
+PIECES: Final = "dockyard.pieces"
+"""The key of an ASGI scope by which the application says that it takes a body in pieces, and of a
+message that has them: then ``body`` is empty. A server that does not know it sends ``body``."""
 
 QUERY_FIELDS: Final = 512
 """Fields of a query, at most: far more than the tags one request may name."""
@@ -155,21 +160,22 @@ class Request:
         """``scheme://host`` under which the client reaches us; empty if it gave no host."""
         return base_url(self.header, self._scope.get("scheme", "http"))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives.
+    async def chunks(self) -> AsyncIterator[Sequence[Piece]]:
+        """Yield the body as it arrives: what has come since, in the pieces in which it came.
 
         Raises:
             ClientGoneError: the client went away before its end.
         """
+        self._scope[PIECES] = True
         more = True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
-            body = message.get("body", b"")
             more = message.get("more_body", False)
-            if body:
-                yield body
+            pieces = message.get(PIECES) or ((body,) if (body := message.get("body")) else ())
+            if pieces:
+                yield pieces
 
     async def content(self, limit: int) -> bytes:
         """Return the body as a whole.
@@ -179,8 +185,9 @@ class Request:
             ClientGoneError: the client went away before its end.
         """
         body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
+        async for pieces in self.chunks():
+            for piece in pieces:
+                body += piece
             if len(body) > limit:
                 raise InvalidError(f"the body may have at most {limit} bytes")
         return bytes(body)

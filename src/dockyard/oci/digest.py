@@ -74,7 +74,7 @@ class Hasher:
         self.size = 0
         self._hash: Final = hashlib.new(algorithm)
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | memoryview) -> None:
         """Take in `chunk`."""
         self._hash.update(chunk)
         self.size += len(chunk)

@@ -11,10 +11,16 @@ from typing import Final, Protocol
 
 from dockyard.server.head import RefusedError
 from dockyard.server.limits import ConnectionLimits
+from dockyard.storage.interface import Piece
 
 
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?")
+_NEXT_CHUNK: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+_VIEWED: Final = 4 << 10
+"""Up to this size a copy is cheaper than a view: a chunk of one byte would cost 180 in memory."""
 
 
 class BodyDecoder(Protocol):
@@ -30,7 +36,7 @@ class BodyDecoder(Protocol):
         """Bytes of the body still to come, or None if that is unknown."""
         ...
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+    def feed(self, data: bytes) -> tuple[list[Piece], bytes]:
         """Return the pieces of the body in `data`, and what of `data` lies behind its end.
 
         Raises:
@@ -55,7 +61,7 @@ class LengthDecoder:
         """Bytes of the body still to come."""
         return self._remaining
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+    def feed(self, data: bytes) -> tuple[list[Piece], bytes]:
         """Return the pieces of the body in `data`, and what of `data` lies behind its end."""
         if len(data) <= self._remaining:
             self._remaining -= len(data)
@@ -91,24 +97,37 @@ class ChunkedDecoder:
         """Bytes kept from one packet to the next: at most the longest line's."""
         return len(self._line)
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+    def feed(self, data: bytes) -> tuple[list[Piece], bytes]:
         """Return the pieces of the body in `data`, and what of `data` lies behind its end.
 
         Raises:
             RefusedError: the framing is broken; nothing after it can be trusted.
         """
-        pieces: list[bytes] = []
+        pieces: list[Piece] = []
         position = 0
+        view = memoryview(data)
         while position < len(data) and not self._complete:
             if self._chunk:
-                piece = data[position : position + self._chunk]
-                pieces.append(piece)
-                position += len(piece)
-                self._chunk -= len(piece)
+                end = min(position + self._chunk, len(data))
+                source = view if end - position >= _VIEWED else data
+                pieces.append(source[position:end])
+                self._chunk -= end - position
                 self._chunk_end = self._chunk == 0
+                position = end
+            elif self._chunk_end and (match := _NEXT_CHUNK.match(data, position)):
+                position = self._begin_chunk(match)
             else:
                 position = self._take_line(data, position)
         return pieces, data[position:]
+
+    def _begin_chunk(self, match: re.Match[bytes]) -> int:
+        """Begin a chunk as most begin, in a step instead of four; return the position behind."""
+        size = int(match[1], 16)
+        if not size:  # the last one; its size is read with what follows
+            self._chunk_end = False
+            return match.start(1)
+        self._chunk = size
+        return match.end()
 
     def _take_line(self, data: bytes, start: int) -> int:
         """Take a line, or the part of one that has arrived; return the position behind it."""

@@ -5,11 +5,13 @@ import socket
 import struct
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from dockyard.http.messages import PIECES
 from dockyard.server.body import BodyDecoder
+from dockyard.storage.interface import Piece
 from dockyard.telemetry import logger
 
 
@@ -25,7 +27,9 @@ More costs more than a new connection: then the response says ``Connection: clos
 """
 
 _MOST_PIECES: Final = 16
-"""Pieces of a body that wait separately. A chunk of one byte would else cost forty in memory."""
+_SMALL_PIECE: Final = 8 << 10
+"""More pieces of a body than that wait separately only if they have as many bytes on the average. A
+chunk of one byte would else cost forty in memory."""
 
 _JOIN_BYTES: Final = 16 << 10
 """Up to this size one copy is cheaper than one more entry in the kernel's vector."""
@@ -88,7 +92,7 @@ class Exchange:
         self._decoder = decoder
         self.keep_alive = keep_alive
         self.waiting_for_continue = expects_continue
-        self._pieces: list[bytes] = []
+        self._pieces: list[Piece] = []
         self.buffered = 0
         self._arrived: asyncio.Event | None = None
         self._final_sent = False
@@ -119,12 +123,13 @@ class Exchange:
         else:
             transport.close()
 
-    def take_body(self, pieces: list[bytes]) -> None:
+    def take_body(self, pieces: list[Piece]) -> None:
         """Hand what arrived of the body to the application. Dropped once it has answered."""
         if not self.complete:
             self._pieces += pieces
             self.buffered += sum(map(len, pieces))
-            if len(self._pieces) > _MOST_PIECES:
+            most = max(_MOST_PIECES, self.buffered // _SMALL_PIECE)
+            if len(self._pieces) > most:
                 self._pieces = [b"".join(self._pieces)]
         self._wake()
 
@@ -170,8 +175,8 @@ class Exchange:
     async def receive(self) -> "ASGIReceiveEvent":
         """Return the next piece of the request's body, or that the client is gone.
 
-        Several reads are handed over together; each is a slice of what came, not a copy,
-        unless they have to be joined.
+        Several reads are handed over together, as `PIECES` of what came, not copies, to an
+        application that has said that it takes them.
         """
         if self.waiting_for_continue and not self.disconnected:
             self.waiting_for_continue = False
@@ -188,8 +193,11 @@ class Exchange:
             return {"type": "http.disconnect"}
         pieces, self._pieces, self.buffered = self._pieces, [], 0
         self._final_sent = self.body_complete
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return {"type": "http.request", "body": body, "more_body": not self._final_sent}
+        more = not self._final_sent
+        if PIECES not in self._scope:
+            return {"type": "http.request", "body": b"".join(pieces), "more_body": more}
+        message = {"type": "http.request", "body": b"", PIECES: pieces, "more_body": more}
+        return cast("ASGIReceiveEvent", message)
 
     async def send(self, message: "ASGISendEvent") -> None:
         """Write the next part of the response; return once the client keeps up.

@@ -1,6 +1,5 @@
-"""Files of the `filesystem` driver: reading ranges, appending chunks, holding ends."""
+"""Files of the `filesystem` driver: reading ranges, making files, holding ends."""
 
-import errno
 import fcntl
 import os
 import stat
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from dockyard.errors import PathUnknownError, StorageBusyError, StorageError, StorageFullError
+from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
 from dockyard.storage.interface import Entry
 from dockyard.storage.promptness import Promptness
 from dockyard.threads import in_thread
@@ -126,34 +125,6 @@ class FileReader:
         except OSError:
             self._may_wait = True
             return False
-
-
-class FileWriter:
-    """See `dockyard.storage.interface.Writer`."""
-
-    def __init__(self, descriptor: int, size: int, prompt: Promptness) -> None:
-        self._descriptor: Final = descriptor
-        self._prompt: Final = prompt
-        self.size = size
-
-    async def append(self, chunk: bytes) -> None:
-        """See `Writer.append`. Into the page cache at once, while the disk is prompt."""
-        try:
-            await self._prompt.run(write_all, self._descriptor, chunk)
-        except OSError as error:
-            with suppress(OSError):  # the first failure is the one to report
-                os.ftruncate(self._descriptor, self.size)
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise StorageFullError(f"no room left: {error.strerror}") from error
-            raise StorageError(f"write failed: {error.strerror}") from error
-        self.size += len(chunk)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write `content` to its last byte."""
-    written = os.write(descriptor, content)
-    while written < len(content):
-        written += os.write(descriptor, memoryview(content)[written:])
 
 
 def read_file(path: str, most: int) -> bytes:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage import files, looks
+from dockyard.storage.growing import FileWriter, WriteBack
 from dockyard.storage.interface import Entry, ObjectTooLargeError, Stamp
 from dockyard.storage.locks import FileLocks
 from dockyard.storage.naming import DurableNames
@@ -52,6 +53,8 @@ class FilesystemStorage:
         self._names: Final = DurableNames(self._root)
         self._placing: Final = Placing(self._root, self._names, self._temporary)
         self._prompt: Final = Promptness()
+        self._write_back: Final = WriteBack()
+        self._growing: Final[dict[str, FileWriter]] = {}
         self._locks: Final = FileLocks(f"{self._root}/{PRIVATE}/locks", self._prompt)
         self._epoch: Final = files.boot_epoch()
 
@@ -89,14 +92,22 @@ class FilesystemStorage:
         return files.FileReader(*opened, path, self._prompt)
 
     @asynccontextmanager
-    async def append(self, path: str) -> AsyncGenerator[files.FileWriter]:
+    async def append(self, path: str) -> AsyncGenerator[FileWriter]:
         """See `Storage.append`."""
         full = f"{self._root}/{path}"
         with translating(path):
             descriptor, size = await self._prompt.acquire(files.open_end, files.release, full, path)
+        writer = FileWriter(descriptor, full, size, self._prompt, self._write_back)
+        self._growing[path] = writer
         try:
-            yield files.FileWriter(descriptor, size, self._prompt)
+            yield writer
+            await writer.settle()
+        except BaseException:
+            with suppress(StorageError):  # the first failure is the one to report
+                await writer.settle()
+            raise
         finally:
+            del self._growing[path]
             os.close(descriptor)
 
     async def create(self, path: str, content: bytes = b"") -> None:
@@ -109,6 +120,8 @@ class FilesystemStorage:
         self, source: str, target: str, ahead: Sequence[tuple[str, bytes]] = ()
     ) -> None:
         """See `Storage.publish`."""
+        if (writer := self._growing.get(source)) is not None:
+            await writer.settle()
         with translating(source, missing=GONE):
             await in_thread(self._placing.publish, source, target, ahead)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from dockyard.clock import utc_now
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
-from dockyard.storage.interface import ABSENT, Entry, ObjectTooLargeError, Stamp
+from dockyard.storage.interface import ABSENT, Entry, ObjectTooLargeError, Piece, Stamp
 
 
 READ_CHUNK: Final = 256 << 10
@@ -237,5 +237,6 @@ class _MemoryWriter:
     def size(self) -> int:
         return len(self._content)
 
-    async def append(self, chunk: bytes) -> None:
-        self._content.extend(chunk)
+    async def append(self, *pieces: Piece) -> None:
+        for piece in pieces:
+            self._content.extend(piece)

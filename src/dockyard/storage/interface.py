@@ -88,6 +88,10 @@ class Reader(Protocol):
         ...
 
 
+Piece: TypeAlias = bytes | memoryview
+"""Bytes on their way, or a view of some."""
+
+
 class Writer(Protocol):
     """The end of a growing object, held by one request at a time."""
 
@@ -96,11 +100,11 @@ class Writer(Protocol):
         """Bytes in the object, those appended included."""
         ...
 
-    async def append(self, chunk: bytes) -> None:
-        """Add `chunk` at the end.
+    async def append(self, *pieces: Piece) -> None:
+        """Add `pieces` at the end.
 
         Raises:
-            StorageFullError: no room; the object ends where it ended before `chunk`.
+            StorageFullError: no room; the object ends where it ended before them.
             StorageError: the bytes could not be written.
         """
         ...

@@ -129,6 +129,6 @@ class Tree:
         return {f"sha256:{entry.name}" for entry in await self.storage.list(directory)}
 
 
-async def once(body: bytes) -> AsyncIterator[bytes]:
+async def once(body: bytes) -> AsyncIterator[list[bytes]]:
     """Yield `body`."""
-    yield body
+    yield [body]

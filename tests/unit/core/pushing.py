@@ -65,8 +65,8 @@ class Tree:
         await Leases(self.storage, timedelta(hours=-1)).sweep()
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+async def _once(body: bytes) -> AsyncIterator[list[bytes]]:
+    yield [body]
 
 
 def blob(seed: str, size: int = 100) -> Content:

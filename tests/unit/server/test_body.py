@@ -1,11 +1,16 @@
 from contextlib import suppress
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from hypothesis import given, strategies as st
 
 from dockyard.server.body import BodyDecoder, ChunkedDecoder, LengthDecoder
 from dockyard.server.head import RefusedError
 from dockyard.server.limits import ConnectionLimits
+
+
+if TYPE_CHECKING:
+    from dockyard.storage.interface import Piece
 
 
 REST = b"GET / HTTP/1.1\r\n"
@@ -43,6 +48,22 @@ class TestChunked:
         assert decoder.complete
         assert body == b"".join(chunks)
         assert left == REST
+
+    @given(st.lists(st.sampled_from([1, 4095, 4096, 4097]), max_size=6), st.integers(1, 9000))
+    def test_large_pieces_are_views_and_small_ones_copies(
+        self, sizes: list[int], packet: int
+    ) -> None:
+        chunks = [bytes([number]) * size for number, size in enumerate(sizes)]
+        data = encode(chunks, b"", b"")
+        decoder = ChunkedDecoder(ConnectionLimits())
+        taken: list[Piece] = []
+        for start in range(0, len(data), packet):
+            pieces, rest = decoder.feed(data[start : start + packet])
+            assert not rest
+            assert all(isinstance(piece, memoryview) == (len(piece) >= 4096) for piece in pieces)
+            taken += pieces
+        assert decoder.complete
+        assert b"".join(taken) == b"".join(chunks)
 
     @given(CHUNKS, st.integers(1, 60))
     def test_it_is_not_complete_before_its_last_byte(self, chunks: list[bytes], less: int) -> None:
