@@ -40,7 +40,7 @@ test-all: $(VENV)/.dev  ## Like test, and what takes minutes.
 	$(COVERAGE_REPORT)
 	$(BIN)/python scripts/client_report.py results/tests.xml > docs/reference/clients.md
 
-bench: $(VENV)/.dev  ## Measure beside docker-registry, distribution and nginx; 35 minutes. OPTIONS="--quick"
+bench: $(VENV)/.dev  ## Measure beside docker-registry, distribution and nginx; 50 minutes. OPTIONS="--quick"
 	scripts/install-parts --bench
 	$(BIN)/python -m benchmarks.bench $(OPTIONS)
 

@@ -180,7 +180,7 @@ def pushes() -> list[Row]:
 def crowds() -> list[Row]:
     """Return the rows of many clients."""
     aims = (faster(1.5), Aim("p99", 0.5, peer=V3), Aim("errors", 0))
-    many = load("mixed", Unit.REQUEST, times=5, repository=MIXED, images=IMAGES,
+    many = load("mixed", Unit.REQUEST, times=30, repository=MIXED, images=IMAGES,
                 layers=2, size=MIXED_SIZE, connections=64)  # fmt: skip
 
     def storm(images: int) -> Measure:
