@@ -131,7 +131,7 @@ class Replays:
         self._standing: Final = standing
         self._pulls: Final = pulls
         self._guarded: Final = guarded
-        self._secret: Final = secrets.token_bytes(32)
+        self._keyed: Final = blake2b(key=secrets.token_bytes(32))  # its copies cost less than it
         self._open: Final[dict[bytes, Replay]] = {}
         self._hashed: Final[dict[bytes, Replay]] = {}
         self._bytes = 0
@@ -233,7 +233,9 @@ class Replays:
         return False
 
     def _hash(self, head: bytes) -> bytes:
-        return blake2b(head, key=self._secret).digest()
+        keyed = self._keyed.copy()
+        keyed.update(head)
+        return keyed.digest()
 
     def _drop(self, replay: Replay) -> None:
         for kept in (self._open, self._hashed):
