@@ -21,8 +21,8 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from dockyard.server.http2.connection import CLOSED_STREAMS
 from dockyard.server.http2.frames import LARGEST_WINDOW, PREFACE
+from dockyard.server.http2.library import CLOSED_STREAMS
 from dockyard.server.limits import ConnectionLimits, HTTP2Limits
 from tests.serving.http2_client import (
     Client,

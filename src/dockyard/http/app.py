@@ -101,7 +101,7 @@ class RegistryApp:
     async def _offer(self, scope: Scope, request: Request, response: Response) -> None:
         """Let an answer be given again, if it is one of those for which that is worth while."""
         if self.replays is not None:
-            scope[REPLAY] = await self.replays.offer(scope[HEAD], request, response)
+            scope[REPLAY] = await self.replays.offer(scope[HEAD].octets, request, response)
 
     async def _respond(
         self, route: Route, request: Request, facts: RequestFacts, gate: Gate | None

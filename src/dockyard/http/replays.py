@@ -2,9 +2,10 @@
 
 Hundreds of nodes that pull one image send the same bytes, since they run the same program, and get
 the same answer. So the answer to a GET or HEAD of a manifest, or to a GET of a small blob, is kept
-as it was sent, under the bytes of the request's head. Before it is given again, its `Witness` is
-asked whether the links (and the file of the blob) that it rests on are the same: it is never given
-out of memory alone. Whatever is not so takes the ordinary way, which also is how answers get here.
+as it was sent, under the bytes of the request's head; in HTTP/2, of the head's fields. Before it is
+given again, its `Witness` is asked whether the links (and the file of the blob) on which it rests
+are the same: it is never given out of memory alone. Whatever is not so takes the ordinary way,
+which also is how answers get here.
 
 Where requests are let in by who asks, an answer is given again for `ADMITTED` at most; then the
 gate looks again. Answers that depend on more than a head's bytes (a client's certificate, an API
@@ -14,10 +15,11 @@ of them. New rules make new `Replays`.
 
 import secrets
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from dockyard.core.pulls import Pulls
 from dockyard.core.standing import Standing
@@ -28,8 +30,8 @@ from dockyard.storage.interface import Witness
 
 
 HEAD: Final = "dockyard.head"
-"""The key of an ASGI scope under which the server puts the bytes of a head that it would take to
-`Replays.find` if they came again: a request of HTTP/1.1 without a body, which keeps the connection.
+"""The key of an ASGI scope under which the server puts the `Head` of a request that it would take
+to `Replays.find` if it came again: one without a body, which keeps the connection.
 """
 
 REPLAY: Final = "dockyard.replay"
@@ -63,6 +65,22 @@ _HARMLESS: Final = frozenset(
 """Fields of a head that an answer may be kept for. Conditions and ranges are not among them."""
 
 
+Pack: TypeAlias = Callable[[Sequence[tuple[bytes, bytes]]], bytes]
+"""Renders the fields of an answer as they are sent, but for the value of the last one."""
+
+
+class Head(NamedTuple):
+    """A head that may come again.
+
+    Attributes:
+        octets: what it is known by. No two requests that differ in anything have the same.
+        pack: how the version of HTTP that it came by sends the fields of an answer.
+    """
+
+    octets: bytes
+    pack: Pack
+
+
 @dataclass(slots=True, eq=False)
 class Replay:
     """An answer that can be given again.
@@ -75,7 +93,7 @@ class Replay:
         pull: the repository and the manifest that are pulled by it, if any.
         until: when the gate looks again, by the monotonic clock.
         noted: the turn of `Pulls` in which the pull was noted.
-        fields: the header lines as they were sent, up to the value of ``X-Request-Id``.
+        fields: those of its head as they were sent, up to the value of ``X-Request-Id``.
         scope: what observers need of the ASGI scope.
         line: the log's line about it; see `dockyard.telemetry.LineWriter.template`.
         access: what follows the time in the access log's line.
@@ -113,7 +131,7 @@ class Replays:
         self._standing: Final = standing
         self._pulls: Final = pulls
         self._guarded: Final = guarded
-        self._secret: Final = secrets.token_bytes(32)
+        self._keyed: Final = blake2b(key=secrets.token_bytes(32))  # its copies cost less than it
         self._open: Final[dict[bytes, Replay]] = {}
         self._hashed: Final[dict[bytes, Replay]] = {}
         self._bytes = 0
@@ -215,7 +233,9 @@ class Replays:
         return False
 
     def _hash(self, head: bytes) -> bytes:
-        return blake2b(head, key=self._secret).digest()
+        keyed = self._keyed.copy()
+        keyed.update(head)
+        return keyed.digest()
 
     def _drop(self, replay: Replay) -> None:
         for kept in (self._open, self._hashed):

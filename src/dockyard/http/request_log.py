@@ -19,7 +19,7 @@ from itertools import count
 from typing import Final, Protocol, TypeAlias
 
 from dockyard.http.messages import Message, Receive, Scope, Send
-from dockyard.http.replays import REPLAY, Replay, Replays
+from dockyard.http.replays import HEAD, REPLAY, Head, Replay, Replays
 from dockyard.http.request_lines import (
     Account,
     Header,
@@ -34,6 +34,13 @@ from dockyard.telemetry.lines import Lines
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Known: TypeAlias = Callable[[], Replays | None]
+
+SendAgain: TypeAlias = Callable[[bytes, bytes, bytes], bool]
+"""Sends a whole answer: the fields of its head but for the value of the last one, that value, and
+the body. Returns whether there was room for it."""
+
+AtOnce: TypeAlias = Callable[[bytes, tuple[str, int] | None, SendAgain], bool]
+"""See `RequestLog.answer_at_once`."""
 
 
 class Observer(Protocol):
@@ -52,8 +59,6 @@ CLIENT_CLOSED: Final = 499
 """The status logged, never sent, when the client went away first. Source: nginx, distribution."""
 
 UNKNOWN: Final = b'{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}\n'
-
-_OK: Final = b"HTTP/1.1 200 OK\r\n"
 
 _HOLES: Final = ("http.request.id", "http.request.remoteaddr", "http.response.duration")
 """What of the line about a request differs from one to the next of the same bytes."""
@@ -167,8 +172,8 @@ class RequestLog:
             line = self._writer.template("info", completion, _HOLES)
         if self._logs_completion and line is None:
             return
-        *fields, (name, _) = channel.headers
-        replay.fields = b"".join(b"%b: %b\r\n" % field for field in fields) + name + b": "
+        head: Head = scope[HEAD]
+        replay.fields = head.pack(tuple(channel.headers))
         replay.line, (_, replay.user, replay.access) = line, account.access()
         is_peer = account.remote == peer_address(scope.get("client"))
         replay.remote = None if is_peer else account.remote
@@ -179,16 +184,14 @@ class RequestLog:
         self,
         head: bytes,
         client: tuple[str, int] | None,
-        date: bytes,
-        write: Callable[[bytes], None],
+        send: SendAgain,
     ) -> bool:
         """Answer a request again, if that can be done without waiting for anything.
 
         Args:
-            head: its bytes.
+            head: what it is known by, as a `Head` has it.
             client: who is at the other end.
-            date: the line of the field ``Date``.
-            write: sends the whole answer.
+            send: sends the answer.
 
         Returns:
             Whether it was answered.
@@ -199,7 +202,8 @@ class RequestLog:
         if replay is None or client is None:
             return False
         identifier = f"{self._prefix}{next(self._count):012x}"
-        write(b"".join((_OK, date, replay.fields, identifier.encode(), b"\r\n\r\n", replay.body)))
+        if not send(replay.fields, identifier.encode(), replay.body):
+            return False
         duration = time.monotonic_ns() - began
         remote = replay.remote or peer_address(client)
         if replay.line is not None:

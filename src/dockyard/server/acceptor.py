@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uvicorn.config import Config
 
 from dockyard.http.messages import Receive, Scope, Send
+from dockyard.http.request_log import AtOnce
 from dockyard.server.certificates import Certificates
 from dockyard.server.clear import HTTP2, ClearConnection
 from dockyard.server.connection import Connection
 from dockyard.server.limits import ConnectionLimits
 from dockyard.server.listeners import BACKLOG
-from dockyard.server.sharing import AtOnce, WorkerState
+from dockyard.server.sharing import WorkerState
 
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Acceptor:
         limits: bounds of the connections.
         certificates: those to speak TLS with; without them it is plain HTTP.
         http2: makes connections that speak HTTP/2; without it, it is not spoken.
-        at_once: answers requests of HTTP/1.1 again; without it, all go to the application.
+        at_once: answers requests again; without it, all go to the application.
     """
 
     def __init__(

@@ -20,12 +20,12 @@ import httptools
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from dockyard.http.replays import HEAD
+from dockyard.http.replays import HEAD, Head
 from dockyard.server import head as grammar
 from dockyard.server.body import BodyDecoder, ChunkedDecoder, LengthDecoder
-from dockyard.server.exchange import Exchange
+from dockyard.server.exchange import Exchange, pack_fields
 from dockyard.server.head import BodyForm, Field, Framing, RefusedError
-from dockyard.server.sharing import WorkerState
+from dockyard.server.sharing import MAPPED, WorkerState
 from dockyard.telemetry import logger
 
 
@@ -33,10 +33,8 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
 
 
-MAPPED: Final = "::ffff:"
-"""What a socket for both families puts before the address of an IPv4 client."""
-
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
+_OK: Final = STATUS_LINE[HTTPStatus.OK]
 
 
 class Phase(Enum):
@@ -175,11 +173,17 @@ class Connection(HttpToolsProtocol):
             state.at_once is None
             or state.draining
             or self.flow.write_paused
-            or not state.at_once(data, self.client, state.date_line, self.transport.write)
+            or not state.at_once(data, self.client, self._send_again)
         ):
             return False
         state.total_requests += 1
         self._deadline = self.loop.time() + self._limits.idle_seconds
+        return True
+
+    def _send_again(self, fields: bytes, last: bytes, body: bytes) -> bool:
+        self.transport.write(
+            b"".join((_OK, self._state.date_line, fields, last, grammar.END, body))
+        )
         return True
 
     def _take_head(self, data: bytes) -> None:
@@ -224,7 +228,7 @@ class Connection(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["query_string"] = target.query
         if self._keep_alive and framing.body is BodyForm.NONE and self._state.at_once is not None:
-            scope[HEAD] = head  # type: ignore[typeddict-unknown-key]
+            scope[HEAD] = Head(head, pack_fields)  # type: ignore[typeddict-unknown-key]
         self._start(framing)
 
     def _parse(self, head: bytes) -> bool:

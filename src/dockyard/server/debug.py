@@ -7,9 +7,9 @@ from http import HTTPStatus
 from typing import Final
 
 from dockyard.http.messages import Receive, Scope, Send
+from dockyard.http.request_log import AtOnce
 from dockyard.server.health import Checks
 from dockyard.server.metrics import Metrics
-from dockyard.server.sharing import AtOnce
 
 
 _JSON: Final = b"application/json; charset=utf-8"

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -294,6 +294,12 @@ class Exchange:
         self.buffered = 0
         self._wake()
         self._owner.response_completed(self)
+
+
+def pack_fields(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the lines of `fields`, up to the value of the last one."""
+    lines = [b"%b: %b\r\n" % each for each in fields[:-1] if each[0].lower() != b"connection"]
+    return b"".join(lines) + fields[-1][0] + b": "
 
 
 def _check_lines(head: bytes, lines: int) -> None:

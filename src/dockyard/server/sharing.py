@@ -1,15 +1,15 @@
 """What all connections of a worker share."""
 
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final
 
 from uvicorn.server import ServerState
 
+from dockyard.http.request_log import AtOnce
 from dockyard.server.limits import ConnectionLimits
 
 
-AtOnce: TypeAlias = Callable[[bytes, tuple[str, int] | None, bytes, Callable[[bytes], None]], bool]
-"""See `dockyard.http.request_log.RequestLog.answer_at_once`."""
+MAPPED: Final = "::ffff:"
+"""What a socket for both families puts before the address of an IPv4 client."""
 
 
 class WorkerState(ServerState):
@@ -28,3 +28,8 @@ class WorkerState(ServerState):
         self.at_once = at_once
         self.date_line = b""
         self.draining = False
+
+    @property
+    def date(self) -> bytes:
+        """The value of the field ``Date`` of this second."""
+        return self.date_line[len(b"Date: ") : -len(b"\r\n")]

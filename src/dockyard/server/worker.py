@@ -10,11 +10,11 @@ from typing import Final, Protocol
 import uvloop
 
 from dockyard.http.messages import Receive, Scope, Send
+from dockyard.http.request_log import AtOnce
 from dockyard.server.acceptor import Acceptor
 from dockyard.server.certificates import Certificates
 from dockyard.server.clear import HTTP2
 from dockyard.server.limits import ConnectionLimits
-from dockyard.server.sharing import AtOnce
 from dockyard.telemetry import logger
 
 

@@ -12,14 +12,10 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
 from typing_extensions import override
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from dockyard.server.connection import MAPPED
 from dockyard.server.head import Framing
 from dockyard.server.http2.frames import (
     LARGEST_WINDOW,
@@ -33,10 +29,11 @@ from dockyard.server.http2.frames import (
     goaway,
     window_update,
 )
+from dockyard.server.http2.library import Library, make_settings
 from dockyard.server.http2.output import Output
 from dockyard.server.http2.requests import Requests
 from dockyard.server.limits import HTTP2Limits
-from dockyard.server.sharing import WorkerState
+from dockyard.server.sharing import MAPPED, WorkerState
 from dockyard.telemetry import logger
 
 
@@ -47,22 +44,8 @@ if TYPE_CHECKING:
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 
-CLOSED_STREAMS: Final = 1024
-"""Streams of which it is remembered how they ended, so that a frame that was on its way to one is
-no fault of the client: ten times what may be open."""
-
 _FIRST_WINDOW: Final = 65_535
 """Bytes of a connection's window before any update. Source: RFC 9113, section 6.9.2."""
-
-_CONFIGURATION: Final = H2Configuration(
-    client_side=False,
-    header_encoding=None,
-    # A malformed request is to end its stream, not the connection: so heads are checked by us.
-    validate_inbound_headers=False,
-    normalize_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
 
 
 class Phase(Enum):
@@ -99,7 +82,7 @@ class HTTP2Connection(asyncio.Protocol):
         self._own: Final = limits or HTTP2Limits()
         self._facts: Final = facts
         self._loop: Final = asyncio.get_running_loop()
-        self._h2: Final = _make_h2(self._own, state.limits.head_bytes)
+        self._h2: Final = Library(self._own, state.limits.head_bytes)
         self._reader: Final = FrameReader(self._own)
         self._phase = Phase.OPEN
         self._preface_left = len(PREFACE)
@@ -178,7 +161,7 @@ class HTTP2Connection(asyncio.Protocol):
     def _greet(self) -> None:
         """Open the connection's window, after our settings."""
         # Streams beyond the limit are refused one by one; h2 would end the connection.
-        self._h2.local_settings = _settings(self._own, self._limits.head_bytes, slack=2)
+        self._h2.local_settings = make_settings(self._own, self._limits.head_bytes, slack=2)
         self._h2.increment_flow_control_window(self._own.connection_window_bytes - _FIRST_WINDOW)
         self._output.flush()
 
@@ -232,6 +215,7 @@ class HTTP2Connection(asyncio.Protocol):
             if not self._preface_left and self._upgraded is not None:
                 # Not before: clients have little room for what comes with the answer before it.
                 self._requests.begin(1, self._upgraded, Framing())
+        self._requests.begin_read()
         for frame in self._reader.feed(data):
             self._take_frame(frame)
         if self._reader.opened:
@@ -248,6 +232,8 @@ class HTTP2Connection(asyncio.Protocol):
             if kind == Kind.GOAWAY:
                 # After it h2 would send nothing more; but what was asked for is still answered.
                 self._phase = Phase.LEAVING
+                return
+            if kind == Kind.HEADERS and self._requests.answer_again(frame):
                 return
         for event in self._h2.receive_data(frame.raw):
             self._requests.handle(event)
@@ -347,33 +333,3 @@ class HTTP2Connection(asyncio.Protocol):
         self._deadline = self._loop.time() + self._limits.linger_seconds
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
-
-
-class _Library(H2Connection):
-    """The library, remembering less: else 11 MB for each connection that lives long."""
-
-    MAX_CLOSED_STREAMS = CLOSED_STREAMS
-
-
-def _settings(limits: HTTP2Limits, head_bytes: int, *, slack: int = 1) -> Settings:
-    """Return our settings, with `slack` times as many streams."""
-    return Settings(
-        client=False,
-        initial_values={
-            SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams * slack,
-            SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-            SettingCodes.MAX_FRAME_SIZE: limits.frame_bytes,
-            SettingCodes.MAX_HEADER_LIST_SIZE: head_bytes,
-            SettingCodes.HEADER_TABLE_SIZE: limits.table_bytes,
-        },
-    )
-
-
-def _make_h2(limits: HTTP2Limits, head_bytes: int) -> H2Connection:
-    """Return the library's side of a new connection, within `limits`."""
-    made = _Library(_CONFIGURATION)
-    made.local_settings = _settings(limits, head_bytes)
-    made.max_inbound_frame_size = limits.frame_bytes
-    made.decoder.max_header_list_size = limits.list_bytes
-    made.decoder.max_allowed_table_size = limits.table_bytes
-    return made

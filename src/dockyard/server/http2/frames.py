@@ -26,6 +26,7 @@ LARGEST_WINDOW: Final = (1 << 31) - 1
 _INCREMENT_BYTES: Final = 4
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
+_WHOLE: Final = _END_STREAM | _END_HEADERS
 _PADDED: Final = 0x8
 _HEADER: Final = Struct(">HBBBL")
 _TWO_NUMBERS: Final = Struct(">LL")
@@ -95,6 +96,11 @@ class Frame(NamedTuple):
     def ends(self) -> bool:
         """Whether it is the last of its stream. Only of DATA and HEADERS."""
         return self.flags & _END_STREAM != 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a HEADERS frame is all of a request: without a rest, padding, or a priority."""
+        return self.flags == _WHOLE
 
     @property
     def body(self) -> bytes | None:
@@ -243,6 +249,16 @@ def data_frames(stream: int, body: memoryview, longest: int) -> list[bytes | mem
     for start in range(0, len(body), longest):
         piece = body[start : start + longest]
         parts += (_header(len(piece), Kind.DATA, 0, stream), piece)
+    return parts
+
+
+def answer_frames(stream: int, head: bytes, body: bytes, longest: int) -> list[bytes]:
+    """Return the parts of the frames of a whole answer; its packed `head` must fit into one."""
+    parts = [_header(len(head), Kind.HEADERS, _END_HEADERS if body else _WHOLE, stream), head]
+    for start in range(0, len(body), longest):
+        piece = body[start : start + longest]
+        flags = 0 if start + longest < len(body) else _END_STREAM
+        parts += (_header(len(piece), Kind.DATA, flags, stream), piece)
     return parts
 
 

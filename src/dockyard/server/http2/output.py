@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 
 from dockyard.server.head import Field
@@ -18,8 +17,10 @@ from dockyard.server.http2.frames import (
     LARGEST_WINDOW,
     Code,
     EndedError,
+    answer_frames,
     data_frames,
 )
+from dockyard.server.http2.library import Library
 from dockyard.server.http2.stream import Stream
 
 
@@ -39,13 +40,15 @@ class Output:
         ended: nothing more can be written.
     """
 
-    def __init__(self, h2: H2Connection, transport: asyncio.Transport) -> None:
+    def __init__(self, h2: Library, transport: asyncio.Transport) -> None:
         self.h2: Final = h2
         self._transport: Final = transport
         self._loop = asyncio.get_running_loop()
         self._paused = False
         # Who waits, in the order in which they began to, each with what wakes it.
         self._waiting: dict[Stream, tuple[asyncio.Event, bool]] = {}
+        self._held: list[bytes] = []  # written with what follows
+        self._held_bytes = 0
         self.written = 0
         self.ended = False
 
@@ -87,7 +90,9 @@ class Output:
     def bound_table(self, octets: int) -> None:
         """Remember no more than so many bytes of heads for packing, whatever the client allows."""
         encoder = self.h2.encoder
-        encoder.header_table_size = min(encoder.header_table_size, octets)
+        allowed = encoder.header_table_size
+        if allowed > octets:  # set to what it is, it would forget that the client is to be told
+            encoder.header_table_size = octets
 
     def wake(self, stream: Stream) -> None:
         """Let `stream` look whether there is room for it, or whether it is at its end."""
@@ -171,6 +176,35 @@ class Output:
                 stream.disconnect()
             self._finish(stream)
 
+    def send_again(self, number: int, head: bytes, body: bytes) -> bool:
+        """Compose a whole answer on a new stream, without the library; return whether it may be.
+
+        It may not where it would have to wait. It is written by the next `flush`.
+
+        Args:
+            number: that of the stream.
+            head: packed, without what was sent before.
+            body: what follows.
+
+        Raises:
+            ProtocolError: no stream may be opened any more.
+        """
+        h2 = self.h2
+        room = min(h2.outbound_flow_control_window, h2.remote_settings.initial_window_size)
+        if self._paused or len(head) > LEAST_FRAME // 2 or len(body) > room:
+            return False
+        h2.pass_by(number)
+        h2.outbound_flow_control_window -= len(body)
+        self.written += len(body)
+        # Of no field, the library packs what it has to say of its table before the next head.
+        block = h2.encoder.encode(()) + head
+        self._held.append(h2.data_to_send())
+        self._held += answer_frames(number, block, body, LEAST_FRAME)
+        self._held_bytes += len(block) + len(body)
+        if self._held_bytes >= TURN_BYTES:
+            self.flush()
+        return True
+
     def _finish(self, stream: Stream) -> None:
         """End a stream whose response is complete: what the client still sends is not wanted."""
         if stream.awaits_much:
@@ -199,5 +233,9 @@ class Output:
         self._transmit(self.h2.data_to_send() + frame)
 
     def _transmit(self, data: bytes) -> None:
+        if self._held:
+            data = b"".join((*self._held, data))
+            self._held.clear()
+            self._held_bytes = 0
         if data and not (self.ended or self._transport.is_closing()):
             self._transport.write(data)

@@ -16,7 +16,9 @@ from h2.events import (
     TrailersReceived,
 )
 
+from dockyard.http.replays import HEAD
 from dockyard.server.head import BodyForm, Framing, RefusedError
+from dockyard.server.http2.again import Again, head_of
 from dockyard.server.http2.frames import (
     LARGEST_WINDOW,
     Allowance,
@@ -35,7 +37,6 @@ from dockyard.telemetry import logger
 
 
 if TYPE_CHECKING:
-    from h2.connection import H2Connection
     from uvicorn._types import ASGI3Application, HTTPScope
 
 
@@ -63,7 +64,8 @@ class Requests:
         self._limits: Final = state.limits
         self._own: Final = limits
         self._scope: Final = scope
-        self._h2: Final[H2Connection] = output.h2
+        self._h2: Final = output.h2
+        self._again: Final = Again(state, limits, scope["client"], output)
         self._loop: Final = asyncio.get_running_loop()
         self._resets: Final = Allowance(limits.resets, limits.resets_per_second, self._loop.time())
         self._streams: dict[int, Stream] = {}
@@ -80,7 +82,7 @@ class Requests:
     @property
     def date(self) -> bytes:
         """The value of the ``date`` field of this second."""
-        return self._state.date_line[len(b"Date: ") : -len(b"\r\n")]
+        return self._state.date
 
     # What streams call.
 
@@ -120,6 +122,21 @@ class Requests:
         for stream in self._streams.values():
             stream.disconnect()
         self.output.wake_all()
+
+    def begin_read(self) -> None:
+        """Note that more was read."""
+        self._again.begin()
+
+    def answer_again(self, frame: Frame) -> bool:
+        """Answer the request in a HEADERS frame again, if that can be; return whether it was.
+
+        Raises:
+            ProtocolError: no request may come any more.
+        """
+        answered = self._again.answer(frame)
+        if answered:
+            self.idle_since = self._loop.time()
+        return answered
 
     def take_data(self, frame: Frame) -> bool:
         """Take a DATA frame; return whether that is done, or is left to h2 since it is in error.
@@ -215,7 +232,10 @@ class Requests:
             scope = cast("HTTPScope", {"method": "GET"})
             self._refuse(Stream(self, number, scope, framing), refused)
         else:
-            self.begin(number, self._scope_of(head), head.framing)
+            scope = self._scope_of(head)
+            if ended and self._state.at_once is not None and (known := head_of(event.headers)):
+                scope[HEAD] = known  # type: ignore[typeddict-unknown-key]
+            self.begin(number, scope, head.framing)
 
     def _full(self) -> bool:
         """Return whether this is one request too many for the connection, or for the worker."""

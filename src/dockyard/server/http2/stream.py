@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BODILESS: Final = frozenset((HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED))
 
-_OF_CONNECTIONS: Final = frozenset((b"connection", b"keep-alive"))
+OF_CONNECTIONS: Final = frozenset((b"connection", b"keep-alive"))
 """Fields of a response that HTTP/2 does not have."""
 
 RELIEF_BYTES: Final = 64 << 10
@@ -270,7 +270,7 @@ class Stream:
                     continue  # RFC 9110 section 8.6: never in a 204
             elif lower == b"transfer-encoding":
                 raise RuntimeError("the transfer coding is the server's business")
-            elif lower in _OF_CONNECTIONS:
+            elif lower in OF_CONNECTIONS:
                 continue
             if b"\n" in value or b"\r" in value or b"\0" in value:
                 raise RuntimeError("a header field of the response contains a line break or NUL")
