@@ -13,6 +13,7 @@ can't differ in their outcome:
 """
 
 import re
+import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -158,12 +159,16 @@ class SteppedStorage:
     async def amend(
         self, paths: Sequence[str], tail: int, amendment: Amendment
     ) -> Mapping[str, StorageError]:
-        # Each by itself: others may come between any two of them.
-        failed: dict[str, StorageError] = {}
+        # Others may come between any two of them, and between reading and adding.
         for path in paths:
-            await self._turn("amend", path, writes=True)
-            failed |= await self.inner.amend([path], tail, amendment)
-        return failed
+            try:
+                content = await self.get(path, sys.maxsize)
+            except PathUnknownError:
+                continue
+            added = amendment(content[-tail:], len(content) <= tail)
+            if added:
+                await self.note(path, added)
+        return {}
 
     async def age(self, path: str) -> float:
         await self._turn("age", path)
