@@ -58,7 +58,7 @@ def services_on(
         removals=Removals(storage, manifests, tags, trash),
         pulls=Pulls(Database(None), clock),
         keys=Keys(Database(None), None, clock),
-        standing=Standing(storage),
+        standing=Standing(storage, leases),
     )
 
 

@@ -4,16 +4,18 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dockyard.config.access import AccessSettings
+from dockyard.core.leases import MARK_LENGTH
 from dockyard.http import replays
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout, witness
+from dockyard.storage.filesystem import FilesystemStorage
 from tests.api.entrance import HASH, basic
 from tests.api.worker import REPOSITORY, Worker, head_of, unique, working
 from tests.parts.images import DOCKER_LAYER, Content, Image, image as make_image
@@ -186,6 +188,100 @@ class TestNotTrueAnyMore:
                 assert worker.again(head) is None
 
 
+class TestPromises:
+    """Who asks for a blob by HEAD relies on the answer: each time that is written down first."""
+
+    def _lease(self, worker: Worker, image: Image) -> Path:
+        return place(worker, layout.lease(Digest.parse(image.blobs[0].digest), REPOSITORY))
+
+    def _head(self, image: Image, fields: Mapping[str, str] | None = None) -> bytes:
+        return head_of(f"blobs/{image.blobs[0].digest}", "HEAD", fields)
+
+    async def test_it_is_written_down_each_time(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        await worker.learn(self._head(image))
+        lease = self._lease(worker, image)
+        before = lease.read_bytes()
+        assert worker.again(self._head(image))
+        mark = lease.read_bytes().removeprefix(before)
+        assert mark == before[-MARK_LENGTH:]  # as the ordinary way noted it
+        assert mark.startswith(b"+")
+
+    async def test_for_who_asks(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        await worker.learn(self._head(image))
+        assert worker.again(self._head(image), ("198.51.100.1", 80))
+        assert worker.again(self._head(image), ("198.51.100.1", 81))
+        mine, one, two = _last_marks(self._lease(worker, image), 3)
+        assert mine != one == two
+
+    async def test_for_whom_a_proxy_asks(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        head = self._head(image, {"X-Forwarded-For": "198.51.100.1, 192.0.2.1"})
+        await worker.learn(head)
+        assert worker.again(head, ("203.0.113.9", 80))
+        await worker.ask(self._head(image, {"X-Real-IP": "198.51.100.1"}))
+        one, two, three = _last_marks(self._lease(worker, image), 3)
+        assert one == two == three
+
+    async def test_a_large_blob_too(self, worker: Worker) -> None:
+        large = Content(DOCKER_LAYER, bytes(replays.BODY_LIMIT + 1))
+        await worker.push(Image(large, (large,)))
+        answer = await worker.learn(head_of(f"blobs/{large.digest}", "HEAD"))
+        assert b"Content-Length: %d\r\n" % len(large.body) in answer
+
+    @pytest.mark.parametrize("path", [layout.layer_link, lambda _, digest: layout.blob(digest)])
+    async def test_what_went_is_not_promised(
+        self, worker: Worker, image: Image, path: Callable[[str, Digest], str]
+    ) -> None:
+        await worker.push(image, "v1")
+        await worker.learn(self._head(image))
+        lease = self._lease(worker, image)
+        before = lease.read_bytes()
+        place(worker, path(REPOSITORY, Digest.parse(image.blobs[0].digest))).unlink()
+        assert worker.again(self._head(image)) is None
+        told, withdrawn = _last_marks(lease, 2)
+        assert (told[:1], withdrawn[:1]) == (b"+", b"~")
+        assert told[1:] == withdrawn[1:] == before[1 - MARK_LENGTH :]
+        assert b" 404 " in await worker.ask(self._head(image))
+
+    async def test_a_collector_goes_first(self, worker: Worker, image: Image) -> None:
+        """Who holds the lock of the repository is waited for, the ordinary way."""
+        await worker.push(image, "v1")
+        await worker.learn(self._head(image))
+        before = self._lease(worker, image).read_bytes()
+        async with FilesystemStorage(worker.folder / "root").lock("repository", REPOSITORY):
+            assert worker.again(self._head(image)) is None
+        assert self._lease(worker, image).read_bytes() == before
+        assert worker.again(self._head(image))
+
+    async def test_where_a_lease_was_removed_the_ordinary_way_makes_one(
+        self, worker: Worker, image: Image
+    ) -> None:
+        await worker.push(image, "v1")
+        await worker.learn(self._head(image))
+        shutil.rmtree(self._lease(worker, image).parent)
+        assert worker.again(self._head(image)) is None
+        await worker.ask(self._head(image))
+        assert self._lease(worker, image).read_bytes().startswith(b"+")
+        assert worker.again(self._head(image))
+
+    async def test_a_truncated_blob_is_not_kept(self, worker: Worker, image: Image) -> None:
+        await worker.push(image, "v1")
+        await worker.ask(self._head(image))
+        blob = place(worker, layout.blob(Digest.parse(image.blobs[0].digest)))
+        os.truncate(blob, 1)
+        for _ in range(3):
+            assert b" 404 " in await worker.ask(self._head(image))
+            assert worker.again(self._head(image)) is None
+
+
+def _last_marks(lease: Path, count: int) -> list[bytes]:
+    marks = lease.read_bytes()
+    starts = range(len(marks) - count * MARK_LENGTH, len(marks), MARK_LENGTH)
+    return [marks[start : start + MARK_LENGTH] for start in starts]
+
+
 class TestNotKept:
     async def _never(self, worker: Worker, head: bytes) -> None:
         for _ in range(4):
@@ -217,10 +313,6 @@ class TestNotKept:
     async def test_a_query(self, worker: Worker, image: Image) -> None:
         await worker.push(image, "v1")
         await self._never(worker, head_of("manifests/v1?a=b"))
-
-    async def test_a_head_for_a_blob_which_is_a_promise(self, worker: Worker, image: Image) -> None:
-        await worker.push(image, "v1")
-        await self._never(worker, head_of(f"blobs/{image.blobs[0].digest}", "HEAD"))
 
     async def test_large_blobs(self, worker: Worker) -> None:
         large = Content(DOCKER_LAYER, bytes(replays.BODY_LIMIT + 1))

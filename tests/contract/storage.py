@@ -601,6 +601,28 @@ class Notes:
         await storage.note("leases/a/b", b"-")
         assert await storage.get("leases/a/b", 10) == b"-"
 
+    async def test_what_is_added_depends_on_the_end(self, storage: Storage) -> None:
+        seen: list[tuple[bytes, bool]] = []
+
+        def amendment(end: bytes, is_all: bool) -> bytes:  # noqa: FBT001 -- see `Amendment`
+            seen.append((end, is_all))
+            return b"" if end == b"2" else b"!"
+
+        for path, mark in (("n/1", b"1"), ("n/2", b"2"), ("n/3", b"1234")):
+            await storage.note(path, mark)
+        paths = ["n/1", "n/2", "n/3", "n/nothing"]
+        assert await storage.amend(paths, 2, amendment) == {}
+        assert seen == [(b"1", True), (b"2", True), (b"34", False)]
+        assert [await storage.get(path, 9) for path in paths[:3]] == [b"1!", b"2", b"1234!"]
+        assert not await storage.exists("n/nothing")
+
+    async def test_many_are_amended(self, storage: Storage) -> None:
+        paths = [f"n/{number}" for number in range(150)]
+        for path in paths:
+            await storage.note(path, b"+")
+        await storage.amend(paths, 8, lambda end, _: end * 2)
+        assert {await storage.get(path, 9) for path in paths} == {b"+++"}
+
     async def test_age_counts_from_the_last_note(self, storage: Storage) -> None:
         await storage.note("a", b"+")
         await asyncio.sleep(0.2)

@@ -6,7 +6,6 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -213,13 +212,14 @@ class TestDirectoriesThatVanish:
         write: Operation,
     ) -> None:
         await grow(storage, "up/data", b"x")
-        makedirs = os.makedirs
+        mkdir = os.mkdir
 
-        def make_ours_only(path: str, **options: Any) -> None:  # noqa: ANN401 -- as makedirs has them
-            if PRIVATE in path:
-                makedirs(path, **options)
+        def vanish(path: str, *mode: int) -> None:
+            mkdir(path, *mode)
+            if PRIVATE not in path:
+                os.rmdir(path)  # noqa: PTH106 -- the same form as the code under test
 
-        monkeypatch.setattr(os, "makedirs", make_ours_only)
+        monkeypatch.setattr(os, "mkdir", vanish)
         with pytest.raises(StorageError):
             await write(storage)
         assert list((tmp_path / PRIVATE).glob("tmp/*")) == []

@@ -4,6 +4,7 @@ What `put`, `publish` and `delete` did survives loss of power once they return: 
 which names and bytes were synced, in which order, so the calls to the system are recorded.
 """
 
+import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -122,14 +123,14 @@ class TestOrder:
         await put(storage)
         assert {("fsync", "."), ("fsync", "a"), ("fsync", "a/b")} <= set(recorder.calls)
 
-    async def test_a_name_is_made_durable_once(
+    async def test_a_name_is_made_durable_again_only_after_a_change(
         self, storage: FilesystemStorage, recorder: Recorder
     ) -> None:
         await put(storage)
         recorder.calls.clear()
         await storage.put("a/b/c/other", b"x")
         synced = [call[1] for call in recorder.calls if call[0] == "fsync"]
-        assert synced[1:] == ["a/b/c"]
+        assert synced[1:] == ["a/b", "a/b/c"]
 
     async def test_directories_removed_and_made_again_are_synced_again(
         self, storage: FilesystemStorage, recorder: Recorder
@@ -140,6 +141,52 @@ class TestOrder:
         await put(storage)
         for directory, parent in (("a", "."), ("a/b", "a"), ("a/b/c", "a/b")):
             assert recorder.place("fsync", parent) > recorder.place("mkdir", directory)
+
+    async def test_above_what_changed_nothing_is_synced_again(
+        self, storage: FilesystemStorage, recorder: Recorder
+    ) -> None:
+        await put(storage)
+        recorder.calls.clear()
+        await storage.put("a/b/new/link", b"x")
+        synced = [call[1] for call in recorder.calls if call[0] == "fsync"]
+        assert synced[1:] == ["a", "a/b", "a/b/new"]
+
+    async def test_directories_another_process_made_again_are_synced_again(
+        self, storage: FilesystemStorage, recorder: Recorder, tmp_path: Path
+    ) -> None:
+        """It may not have synced them yet, and a name below needs them all."""
+        await put(storage)
+        (tmp_path / "a").rename(tmp_path / "elsewhere")
+        (tmp_path / "a/b/c").mkdir(parents=True)
+        recorder.calls.clear()
+        await put(storage)
+        assert {("fsync", "."), ("fsync", "a"), ("fsync", "a/b")} <= set(recorder.calls)
+        (tmp_path / "a").rename(tmp_path / "again")
+        (tmp_path / "a/b").mkdir(parents=True)
+        recorder.calls.clear()
+        await storage.put("a/b/new/link", b"x")
+        assert {("fsync", "."), ("fsync", "a"), ("fsync", "a/b")} <= set(recorder.calls)
+
+    async def test_what_two_workers_put_is_synced_by_each_once(
+        self, storage: FilesystemStorage, recorder: Recorder, tmp_path: Path
+    ) -> None:
+        """What one touches looks like another file to the other, so neither does so each time."""
+        other = FilesystemStorage(tmp_path)
+        await put(storage)
+        await put(other)
+        recorder.calls.clear()
+        for each in (storage, other, storage, other):
+            await put(each)
+        assert recorder.calls == []
+
+    async def test_of_several_all_are_written_if_one_is(
+        self, storage: FilesystemStorage, tmp_path: Path
+    ) -> None:
+        await put(storage)
+        before = (tmp_path / TARGET).stat().st_mtime_ns
+        await asyncio.sleep(0.05)
+        await storage.put_all([(TARGET, b"new"), ("a/b/new/link", b"x")])
+        assert (tmp_path / TARGET).stat().st_mtime_ns > before
 
     async def test_what_is_in_place_and_durable_is_not_written_again(
         self, storage: FilesystemStorage, recorder: Recorder

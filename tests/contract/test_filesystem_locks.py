@@ -146,3 +146,47 @@ async def test_a_wait_that_is_too_long_ends(storage: FilesystemStorage) -> None:
         with pytest.raises(StorageBusyError):
             async with storage.lock("tag", "v1"):
                 pytest.fail("it is held")
+
+
+class TestAtOnce:
+    """A mark that is added with the lock shared in passing, if nobody is in the way."""
+
+    LOCK: Final = ("tag", "v1")
+
+    async def test_it_is_added_beside_others_that_share(self, tmp_path: Path) -> None:
+        storage = FilesystemStorage(tmp_path)
+        await storage.note("n/1", b"+")
+        with another_process_holds(tmp_path, "shared"):
+            assert storage.note_at_once("n/1", b"-", self.LOCK)
+        assert await storage.get("n/1", 9) == b"+-"
+        async with storage.lock(*self.LOCK):  # it was given back
+            pass
+
+    async def test_not_while_somebody_holds_the_lock_alone(self, tmp_path: Path) -> None:
+        storage = FilesystemStorage(tmp_path)
+        await storage.note("n/1", b"+")
+        with another_process_holds(tmp_path, "exclusive"):
+            assert not storage.note_at_once("n/1", b"-", self.LOCK)
+        assert await storage.get("n/1", 9) == b"+"
+
+    async def test_not_while_somebody_waits_to_hold_it_alone(self, tmp_path: Path) -> None:
+        storage = FilesystemStorage(tmp_path)
+        await storage.note("n/1", b"+")
+        async with storage.lock(*self.LOCK, shared=True):
+            waiting = asyncio.create_task(_hold_alone(storage, self.LOCK))
+            await asyncio.sleep(0.05)
+            assert not storage.note_at_once("n/1", b"-", self.LOCK)
+        await waiting
+        assert storage.note_at_once("n/1", b"-", self.LOCK)
+
+    async def test_not_where_there_is_no_directory(self, tmp_path: Path) -> None:
+        storage = FilesystemStorage(tmp_path)
+        async with storage.lock(*self.LOCK):
+            pass
+        assert not storage.note_at_once("n/1", b"-", self.LOCK)
+        assert not await storage.exists("n")
+
+
+async def _hold_alone(storage: FilesystemStorage, lock: tuple[str, str]) -> None:
+    async with storage.lock(*lock):
+        pass

@@ -13,6 +13,7 @@ can't differ in their outcome:
 """
 
 import re
+import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -31,7 +32,7 @@ from typing import Any, Final, TypeVar
 
 from dockyard.errors import PathUnknownError, StorageError
 from dockyard.storage.inmemory import InMemoryStorage
-from dockyard.storage.interface import Entry, Reader, Stamp, Writer
+from dockyard.storage.interface import Amendment, Entry, Reader, Stamp, Writer
 
 
 IDENTIFIER: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -151,6 +152,23 @@ class SteppedStorage:
     async def note(self, path: str, mark: bytes) -> None:
         await self._turn("note", path, writes=True)
         await self.inner.note(path, mark)
+
+    def note_at_once(self, path: str, mark: bytes, lock: tuple[str, str]) -> bool:
+        return self.inner.note_at_once(path, mark, lock)
+
+    async def amend(
+        self, paths: Sequence[str], tail: int, amendment: Amendment
+    ) -> Mapping[str, StorageError]:
+        # Others may come between any two of them, and between reading and adding.
+        for path in paths:
+            try:
+                content = await self.get(path, sys.maxsize)
+            except PathUnknownError:
+                continue
+            added = amendment(content[-tail:], len(content) <= tail)
+            if added:
+                await self.note(path, added)
+        return {}
 
     async def age(self, path: str) -> float:
         await self._turn("age", path)

@@ -17,7 +17,7 @@ Telling holds the repository's lock in passing, and whoever acts on nobody havin
 collector, before it removes a lease or a link) holds it alone from looking to acting.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -43,6 +43,11 @@ LEASE_LIMIT: Final = 64 << 10
 told of thousands of times since a collection last removed the lease."""
 
 
+TAIL: Final = 1 << 10
+"""Bytes at the end of a lease that a manifest looks at: what was told after the last one came. What
+is before them counts as told of, which at worst adds a mark for nothing."""
+
+
 class Leases:
     """What was told of blobs, in all processes that share the storage."""
 
@@ -59,25 +64,42 @@ class Leases:
         async with self._storage.lock("repository", name, shared=True):
             await self._storage.note(layout.lease(digest, name), _mark("+", client))
 
+    def tell_at_once(self, name: str, digest: Digest, client: str = "") -> bool:
+        """Note what `tell` does, if nothing has to be waited for; return whether that was done.
+
+        Where a blob has no lease yet it is not: `tell` makes one.
+        """
+        return self._note_at_once("+", name, digest, client)
+
     async def withdraw(self, name: str, digest: Digest, client: str = "") -> None:
         """Note that `client` was not told of a blob after all, once of the times it was to be."""
         await self._storage.note(layout.lease(digest, name), _mark("~", client))
 
-    async def release(self, name: str, digest: Digest, client: str = "") -> None:
-        """Note that a manifest of `client` in `name` references the blob now.
+    def withdraw_at_once(self, name: str, digest: Digest, client: str = "") -> None:
+        """Note what `withdraw` does, if nothing has to be waited for; else the lease expires."""
+        self._note_at_once("~", name, digest, client)
 
-        That nobody was told of it is no matter.
+    async def release(
+        self, name: str, digests: Collection[Digest], client: str = ""
+    ) -> Mapping[Digest, StorageError]:
+        """Note that a manifest of `client` in `name` references the blobs now.
+
+        That nobody was told of them is no matter.
+
+        Returns:
+            For each blob of which that could not be noted why that is so; its lease expires.
         """
-        path, told, released = layout.lease(digest, name), _mark("+", client), _mark("-", client)
-        try:
-            marks = await self._storage.get(path, LEASE_LIMIT)
-        except PathUnknownError:
-            return
-        except StorageError:  # too long, or not readable
-            marks = told
-        # No other mark has these bytes in its middle: what a mark begins with is no hexadecimal.
-        if marks.find(told, marks.rfind(released) + 1) >= 0:
-            await self._storage.note(path, released)
+        told, released = _mark("+", client), _mark("-", client)
+
+        def amendment(marks: bytes, is_all: bool) -> bytes:  # noqa: FBT001 -- see `Amendment`
+            # No other mark has these bytes in its middle: none begins with a hexadecimal.
+            last = marks.rfind(released)
+            is_told = marks.find(told, last + 1) >= 0 or not (is_all or last >= 0)
+            return released if is_told else b""
+
+        paths = {layout.lease(digest, name): digest for digest in digests}
+        failed = await self._storage.amend(list(paths), TAIL, amendment)
+        return {paths[path]: error for path, error in failed.items()}
 
     async def is_held(self, digest: Digest) -> bool:
         """Return whether a client, of any repository, may still rely on the blob.
@@ -127,6 +149,10 @@ class Leases:
             for blob in await self._names(f"{root}/{algorithm}"):
                 for entry in await self._names(f"{root}/{algorithm}/{blob}"):
                     await self._drop(f"{root}/{algorithm}/{blob}", entry)
+
+    def _note_at_once(self, what: str, name: str, digest: Digest, client: str) -> bool:
+        path, lock = layout.lease(digest, name), ("repository", name)
+        return self._storage.note_at_once(path, _mark(what, client), lock)
 
     async def _drop(self, directory: str, entry: str) -> None:
         """Remove a lease that holds nothing."""

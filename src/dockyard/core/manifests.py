@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from dockyard.core.blobs import Blobs
+from dockyard.core.completeness import Completeness
 from dockyard.core.leases import Leases
 from dockyard.core.links import LinkDamagedError, link, read_link
 from dockyard.core.policy import Policy
@@ -25,7 +26,7 @@ from dockyard.errors import (
 )
 from dockyard.oci import manifest as grammar, mediatype
 from dockyard.oci.digest import Digest
-from dockyard.oci.manifest import Manifest
+from dockyard.oci.manifest import Descriptor, Manifest
 from dockyard.storage import layout
 from dockyard.storage.interface import ObjectTooLargeError, Storage
 
@@ -110,6 +111,7 @@ class Manifests:
         self._policy = policy
         self._cache: Final[OrderedDict[Digest, tuple[bytes, str]]] = OrderedDict()
         self._cached = 0
+        self._complete: Final = Completeness(storage)
 
     async def get(self, name: str, digest: Digest) -> StoredManifest:
         """Return a manifest of the repository `name`.
@@ -155,7 +157,7 @@ class Manifests:
         revision = layout.revision_link(push.name, digest)
         known = await self._storage.exists(revision)
         if not known:  # else it is looked at once, below
-            await self._check_references(push.name, manifest)
+            await self._check(push.name, digest, manifest)
         try:
             async with self._storage.lock("repository", push.name, shared=True):
                 known = known and await self._storage.exists(revision)
@@ -227,7 +229,7 @@ class Manifests:
         """
         if not await self._storage.exists(layout.blob(digest)):
             await self._storage.put(layout.blob(digest), push.content)
-        await self._check_references(push.name, manifest)
+        await self._check(push.name, digest, manifest)
 
     async def _withdraw(self, name: str, digest: Digest, manifest: Manifest) -> None:
         """Remove the link of a manifest that is refused.
@@ -244,11 +246,10 @@ class Manifests:
 
     async def _release(self, push: ManifestPush, manifest: Manifest) -> None:
         config = () if manifest.config is None else (manifest.config,)
-        for digest in {each.digest for each in (*config, *manifest.layers)}:
-            try:
-                await self._leases.release(push.name, digest, push.client)
-            except StorageError as error:  # the manifest is stored; the lease expires
-                structlog.get_logger().warning("lease kept", digest=str(digest), err=str(error))
+        digests = {each.digest for each in (*config, *manifest.layers)}
+        failed = await self._leases.release(push.name, digests, push.client)
+        for digest, error in failed.items():  # the manifest is stored; the leases expire
+            structlog.get_logger().warning("lease kept", digest=str(digest), err=str(error))
 
     async def _load(self, target: Digest, digest: Digest) -> tuple[bytes, str]:
         try:
@@ -302,15 +303,29 @@ class Manifests:
         objects.append(link(layout.revision_link(name, digest), digest))
         await self._storage.put_all(objects)
 
+    async def _check(self, name: str, digest: Digest, manifest: Manifest) -> None:
+        """Return if the repository has everything that `manifest` needs, as `_check_references`."""
+        if self._complete.stands(name, digest):
+            return
+        blobs, children = self._needs(manifest)
+        # Before looking: what changes while we look, the witness tells.
+        witness = None if children else await self._complete.witness(name, blobs)
+        await self._check_references(name, manifest)
+        if witness is not None:
+            self._complete.keep(name, digest, witness, len(blobs))
+
+    def _needs(self, manifest: Manifest) -> tuple[set[Digest], set[Digest]]:
+        """Return the blobs and the manifests that a repository must have for `manifest`."""
+        policy = self._policy
+        blobs = {each.digest for each in _content(manifest) if policy.needs(each)}
+        children = {each.digest for each in manifest.children if policy.needs_child(each)}
+        return blobs, children
+
     async def _check_references(self, name: str, manifest: Manifest) -> None:
         """Return if the repository has everything that `manifest` needs."""
-        policy = self._policy
-        config = (manifest.config,) if manifest.config is not None else ()
-        content = (*config, *manifest.layers) if manifest.is_image else ()
-        blobs = {each.digest for each in content if policy.needs(each)}
-        children = {each.digest for each in manifest.children if policy.needs_child(each)}
+        blobs, children = self._needs(manifest)
         missing: list[str] = []
-        named = dict.fromkeys(each.digest for each in (*content, *manifest.children))
+        named = dict.fromkeys(each.digest for each in (*_content(manifest), *manifest.children))
         for position, digest in enumerate(named):
             if position % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
@@ -319,6 +334,12 @@ class Manifests:
                 missing.append(str(digest))
         if missing:
             raise ManifestBlobsUnknownError(missing)
+
+
+def _content(manifest: Manifest) -> Sequence[Descriptor]:
+    """Return the blobs that an image names."""
+    config = (manifest.config,) if manifest.config is not None else ()
+    return (*config, *manifest.layers) if manifest.is_image else ()
 
 
 async def get_readable(manifests: Manifests, name: str, digest: Digest) -> StoredManifest | None:

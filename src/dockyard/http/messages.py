@@ -36,6 +36,11 @@ _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
+def client_name(addresses: str, agent: str) -> str:
+    """Return what `Request.client` is for who asks from the first of `addresses`, by `agent`."""
+    return f"{addresses.split(',', 1)[0].strip()} {agent}"
+
+
 class ClientGoneError(Exception):
     """The client went away before its request was complete; nobody is left to answer."""
 
@@ -139,9 +144,17 @@ class Request:
 
         Good for telling clients apart, not for trusting them.
         """
-        peer = self._scope.get("client") or ("",)
-        address = self.header("x-forwarded-for") or self.header("x-real-ip") or peer[0]
-        return f"{address.split(',', 1)[0].strip()} {self.header('user-agent') or ''}"
+        return client_name(self.forwarded or self.address, self.agent)
+
+    @property
+    def forwarded(self) -> str:
+        """The address, or several, for which the peer says that it asks; empty if it says none."""
+        return self.header("x-forwarded-for") or self.header("x-real-ip") or ""
+
+    @property
+    def agent(self) -> str:
+        """The name of the program that asks, as it says."""
+        return self.header("user-agent") or ""
 
     @property
     def address(self) -> str:

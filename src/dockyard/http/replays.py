@@ -1,11 +1,14 @@
 """Answers that are given again, without doing again what led to them.
 
 Hundreds of nodes that pull one image send the same bytes, since they run the same program, and get
-the same answer. So the answer to a GET or HEAD of a manifest, or to a GET of a small blob, is kept
-as it was sent, under the bytes of the request's head; in HTTP/2, of the head's fields. Before it is
-given again, its `Witness` is asked whether the links (and the file of the blob) on which it rests
-are the same: it is never given out of memory alone. Whatever is not so takes the ordinary way,
-which also is how answers get here.
+the same answer. So the answer to a GET or HEAD of a manifest, to a GET of a small blob, or to a
+HEAD of any is kept as it was sent, under the bytes of the request's head; in HTTP/2, of the head's
+fields. Before it is given again, its `Witness` is asked whether the links (and the file of the
+blob) on which it rests are the same: it is never given out of memory alone. Whatever is not so
+takes the ordinary way, which also is how answers get here.
+
+Who asks for a blob by HEAD is about to push, and relies on the answer: each time that is written
+down first (see `dockyard.core.leases`), for the one who asks.
 
 Where requests are let in by who asks, an answer is given again for `ADMITTED` at most; then the
 gate looks again. Answers that depend on more than a head's bytes (a client's certificate, an API
@@ -22,8 +25,8 @@ from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from dockyard.core.pulls import Pulls
-from dockyard.core.standing import Standing
-from dockyard.http.messages import Request, Response
+from dockyard.core.standing import Promise, Standing
+from dockyard.http.messages import Request, Response, client_name
 from dockyard.oci import manifest as grammar
 from dockyard.oci.digest import Digest
 from dockyard.storage.interface import Witness
@@ -81,6 +84,27 @@ class Head(NamedTuple):
     pack: Pack
 
 
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What an answer rests on, and what it says.
+
+    Attributes:
+        witness: what it rests on.
+        body: as it is sent.
+        pull: the repository and the manifest that are pulled by it, if any.
+        promise: the repository and the blob that whoever asks is told of, if any.
+        forwarded: for whom the peer says that it asks; see `Request.forwarded`.
+        agent: the program that asks; see `Request.agent`.
+    """
+
+    witness: Witness
+    body: bytes = b""
+    pull: tuple[str, Digest] | None = None
+    promise: Promise | None = None
+    forwarded: str = ""
+    agent: str = ""
+
+
 @dataclass(slots=True, eq=False)
 class Replay:
     """An answer that can be given again.
@@ -88,9 +112,7 @@ class Replay:
     Attributes:
         key: what it is kept under.
         hashed: whether that is the keyed hash of a head.
-        witness: what it rests on.
-        body: as it is sent.
-        pull: the repository and the manifest that are pulled by it, if any.
+        truth: what it rests on, and what it says.
         until: when the gate looks again, by the monotonic clock.
         noted: the turn of `Pulls` in which the pull was noted.
         fields: those of its head as they were sent, up to the value of ``X-Request-Id``.
@@ -105,9 +127,7 @@ class Replay:
     home: "Replays"
     key: bytes
     hashed: bool
-    witness: Witness
-    body: bytes
-    pull: tuple[str, Digest] | None
+    truth: _Truth
     until: float
     noted: int = -1
     fields: bytes = b""
@@ -137,8 +157,13 @@ class Replays:
         self._bytes = 0
         self._seen: Final[set[int]] = set()
 
-    def find(self, head: bytes) -> Replay | None:
-        """Return what to answer to `head`, if that is known and still true."""
+    def find(self, head: bytes, address: str) -> Replay | None:
+        """Return what to answer to `head`, if that is known and still true.
+
+        Args:
+            head: the bytes of a request's head.
+            address: of the peer that sent it.
+        """
         replay = self._open.get(head)
         if replay is None:
             if not self._hashed or len(head) > HEAD_LIMIT:
@@ -148,11 +173,14 @@ class Replays:
                 return None
         if replay.until < time.monotonic():
             return None
-        if not replay.witness.stands():
-            self._drop(replay)
+        truth = replay.truth
+        is_true = self._is_true(truth, address)
+        if not is_true:
+            if is_true is False:
+                self._drop(replay)
             return None
-        if replay.noted != self._pulls.turn and replay.pull is not None:
-            self._pulls.note(*replay.pull)
+        if replay.noted != self._pulls.turn and truth.pull is not None:
+            self._pulls.note(*truth.pull)
             replay.noted = self._pulls.turn
         return replay
 
@@ -177,39 +205,53 @@ class Replays:
         if known is not None:
             known.until = until
         elif self._is_repeated(key):
-            found = await self._find_witness(request, response)
-            return None if found is None else Replay(self, key, hashed, *found, until)
+            truth = await self._find_truth(request, response)
+            return None if truth is None else Replay(self, key, hashed, truth, until)
         return None
+
+    def _is_true(self, truth: _Truth, address: str) -> bool | None:
+        """Return whether an answer is still true; `None`: the ordinary way has to say."""
+        if truth.promise is None:
+            return truth.witness.stands()
+        asker = client_name(truth.forwarded or address, truth.agent)
+        return self._standing.is_kept(truth.promise, truth.witness, asker)
 
     def keep(self, replay: Replay) -> None:
         """Keep an answer that was sent, and is complete."""
         kept = self._hashed if replay.hashed else self._open
-        if len(kept) >= MOST or self._bytes + len(replay.body) > MOST_BYTES:
+        if len(kept) >= MOST or self._bytes + len(replay.truth.body) > MOST_BYTES:
             self._open.clear()
             self._hashed.clear()
             self._bytes = 0
         self._drop(replay)  # another request with the same bytes may have been first
         kept[replay.key] = replay
-        self._bytes += len(replay.body)
+        self._bytes += len(replay.truth.body)
 
-    async def _find_witness(
-        self, request: Request, response: Response
-    ) -> tuple[Witness, bytes, tuple[str, Digest] | None] | None:
-        """Return what an answer rests on, its body, and what is pulled by it."""
+    async def _find_truth(self, request: Request, response: Response) -> _Truth | None:
+        """Return what an answer rests on, and says."""
         name = request.parameters["name"]
         if "digest" not in request.parameters:
             return await self._of_manifest(name, request, response)
-        if request.method != "GET" or response.stream is None:
-            return None  # who asks by HEAD is told that the blob exists: that is written down
+        if request.method == "HEAD":
+            return await self._of_promise(name, request, response)
+        if response.stream is None:
+            return None
         blob = response.stream[0]
         if blob.size > BODY_LIMIT:
             return None
         found = await self._standing.of_blob(name, blob.digest)
-        return None if found is None else (*found, None)
+        return None if found is None else _Truth(*found)
 
-    async def _of_manifest(
-        self, name: str, request: Request, response: Response
-    ) -> tuple[Witness, bytes, tuple[str, Digest]] | None:
+    async def _of_promise(self, name: str, request: Request, response: Response) -> _Truth | None:
+        digest = Digest.parse(request.parameters["digest"])
+        size = int(dict(response.headers)[b"Content-Length"])
+        witness = await self._standing.of_promise(name, digest, size)
+        if witness is None:
+            return None
+        promise = name, digest
+        return _Truth(witness, promise=promise, forwarded=request.forwarded, agent=request.agent)
+
+    async def _of_manifest(self, name: str, request: Request, response: Response) -> _Truth | None:
         body, reference = response.body, request.parameters["reference"]
         if len(body) > BODY_LIMIT or not _declares_its_type(response):
             return None  # where the bytes don't say their type, a file does that may change
@@ -220,7 +262,7 @@ class Replays:
         witness = await self._standing.of_manifest(name, digest, tag)
         if witness is None:
             return None
-        return witness, b"" if request.method == "HEAD" else body, (name, digest)
+        return _Truth(witness, b"" if request.method == "HEAD" else body, (name, digest))
 
     def _is_repeated(self, key: bytes) -> bool:
         """Return whether `key` was seen before; from now on it was."""
@@ -241,7 +283,7 @@ class Replays:
         for kept in (self._open, self._hashed):
             dropped = kept.pop(replay.key, None)
             if dropped is not None:
-                self._bytes -= len(dropped.body)
+                self._bytes -= len(dropped.truth.body)
 
 
 def _declares_its_type(response: Response) -> bool:

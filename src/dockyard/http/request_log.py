@@ -198,11 +198,14 @@ class RequestLog:
         """
         began = time.monotonic_ns()
         replays = self._known()
-        replay = None if replays is None else replays.find(head)
-        if replay is None or client is None:
+        if replays is None or client is None:
+            return False
+        replay = replays.find(head, client[0])
+        if replay is None:
             return False
         identifier = f"{self._prefix}{next(self._count):012x}"
-        if not send(replay.fields, identifier.encode(), replay.body):
+        body = replay.truth.body
+        if not send(replay.fields, identifier.encode(), body):
             return False
         duration = time.monotonic_ns() - began
         remote = replay.remote or peer_address(client)
@@ -214,7 +217,7 @@ class RequestLog:
             self._access.gather(f"{host} - {replay.user} [{stamp}] {replay.access}")
         if self._observer is not None:
             self._observer.began(replay.scope)
-            self._observer.completed(replay.scope, HTTPStatus.OK, len(replay.body), duration)
+            self._observer.completed(replay.scope, HTTPStatus.OK, len(body), duration)
         return True
 
     def _log_failure(self, account: Account, duration: int, channel: "_Channel") -> None:

@@ -68,7 +68,7 @@ ROUTES: Final[Sequence[Route]] = (
     Route("end-6", "PUT", _UPLOAD, uploads.finish, needs=Action.PUSH),
     Route("end-14", "DELETE", _UPLOAD, uploads.cancel, needs=Action.DELETE),
     Route("end-2", "GET", _BLOB, blobs.get, needs=Action.PULL, is_repeated=True),
-    Route("end-2", "HEAD", _BLOB, blobs.get, needs=Action.PULL),
+    Route("end-2", "HEAD", _BLOB, blobs.get, needs=Action.PULL, is_repeated=True),
     Route("end-10", "DELETE", _BLOB, blobs.delete, needs=Action.DELETE),
     Route("end-8", "GET", "v2/{name}/tags/list", lists.tags, needs=Action.PULL),
     Route("end-12", "GET", "v2/{name}/referrers/{digest}", lists.referrers, needs=Action.PULL),

@@ -86,7 +86,7 @@ def build_services(
         removals=Removals(storage, manifests, tags, foundation.trash),
         pulls=Pulls(state, clock),
         keys=Keys(state, build_accounts(settings), clock),
-        standing=Standing(storage),
+        standing=Standing(storage, foundation.leases),
     )
 
 

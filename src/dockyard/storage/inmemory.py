@@ -2,14 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
 from dockyard.clock import utc_now
 from dockyard.errors import PathUnknownError, StorageBusyError, StorageError
-from dockyard.storage.interface import ABSENT, Entry, ObjectTooLargeError, Piece, Stamp
+from dockyard.storage.interface import (
+    ABSENT,
+    Amendment,
+    Entry,
+    ObjectTooLargeError,
+    Piece,
+    Stamp,
+)
 
 
 READ_CHUNK: Final = 256 << 10
@@ -110,6 +124,23 @@ class InMemoryStorage:
         self._objects[path] = self._objects.get(path, b"") + mark
         self._written[path] = utc_now()
         self._changed[path] = time.monotonic()
+
+    def note_at_once(self, path: str, mark: bytes, lock: tuple[str, str]) -> bool:
+        """See `Storage.note_at_once`: nothing here can be told to be the same as before."""
+        del path, mark, lock
+        return False
+
+    async def amend(
+        self, paths: Sequence[str], tail: int, amendment: Amendment
+    ) -> Mapping[str, StorageError]:
+        """See `Storage.amend`."""
+        for path in paths:
+            content = self._objects.get(path)
+            if content is not None:
+                added = amendment(content[-tail:], len(content) <= tail)
+                if added:
+                    await self.note(path, added)
+        return {}
 
     async def age(self, path: str) -> float:
         """See `Storage.age`. Of objects that were only put: since the beginning."""

@@ -8,7 +8,7 @@ become a blob in one step by `Storage.publish`. Nothing half-written ever has a 
 Paths are relative to the storage's root, ``/``-separated, made by `dockyard.storage.layout` only.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +35,10 @@ Stamp: TypeAlias = tuple[int, ...]
 
 ABSENT: Final[Stamp] = ()
 """The stamp of what is not there."""
+
+
+Amendment: TypeAlias = Callable[[bytes, bool], bytes]
+"""What makes of the last bytes of an object, and of whether they are all, what is to be added."""
 
 
 class ObjectTooLargeError(StorageError):
@@ -218,6 +222,27 @@ class Storage(Protocol):
         """Add `mark` to the small object at `path`, making it as needed; what others add stays.
 
         Not durable.
+        """
+        ...
+
+    def note_at_once(self, path: str, mark: bytes, lock: tuple[str, str]) -> bool:
+        """Add `mark` as `note` does, with the lock of that kind and name shared in passing.
+
+        Returns:
+            Whether that was done. It is not where anything would have to be waited for, or made, or
+            is in the way: `note` does it then, or says why not.
+        """
+        ...
+
+    async def amend(
+        self, paths: Sequence[str], tail: int, amendment: Amendment
+    ) -> Mapping[str, StorageError]:
+        """Add to small objects, as `note` does, what `amendment` makes of the end of each.
+
+        It is given up to `tail` bytes, and whether that is all. What is not there is passed over.
+
+        Returns:
+            For each object to which nothing could be added why that is so.
         """
         ...
 

@@ -24,6 +24,9 @@ LOCK_WAIT: Final = 10.0
 mean a stuck disk, and the client had better hear of it."""
 
 
+_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC
+
+
 class FileLocks:
     """The lock files in one directory."""
 
@@ -39,9 +42,33 @@ class FileLocks:
         Whoever wants the lock passes a gate first and holds it while waiting, so that an exclusive
         holder gets its turn although shared ones keep coming.
         """
-        stripe = f"{kind}-{hashlib.sha256(name.encode()).digest()[0] % LOCKS:02x}"
         operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        return _Hold(f"{self._directory}/{stripe}", name, operation, self._prompt)
+        return _Hold(self._path(kind, name), name, operation, self._prompt)
+
+    def share_at_once(self, kind: str, name: str) -> int | None:
+        """Share the lock; return a descriptor that holds it until it is closed.
+
+        `None`: that would have to be waited for. Whoever is at the gate goes first.
+
+        Raises:
+            OSError: the files that are locked are not there yet, or can't be opened.
+        """
+        path = self._path(kind, name)
+        gate = os.open(f"{path}.gate", _FLAGS)
+        try:
+            if not _take(gate, fcntl.LOCK_SH):
+                return None
+            descriptor = os.open(path, _FLAGS)
+            if _take(descriptor, fcntl.LOCK_SH):
+                return descriptor
+            os.close(descriptor)
+        finally:
+            os.close(gate)
+        return None
+
+    def _path(self, kind: str, name: str) -> str:
+        stripe = hashlib.sha256(name.encode()).digest()[0] % LOCKS
+        return f"{self._directory}/{kind}-{stripe:02x}"
 
 
 class _Hold(AbstractAsyncContextManager[None]):
@@ -88,7 +115,7 @@ class _Hold(AbstractAsyncContextManager[None]):
 
 
 def _open(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    flags = _FLAGS | os.O_CREAT
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:

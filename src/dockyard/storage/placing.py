@@ -66,7 +66,10 @@ class Placing:
 
     def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """See `Storage.put_all`. Blocking."""
-        absent = [each for each in objects if not self._keep(*each, sync=True)]
+        kept = [each for each in objects if self._keep(*each, sync=True)]
+        if len(kept) < len(objects):  # then all are written now
+            kept = [each for each in kept if self._keep(*each, sync=True, touch=True)]
+        absent = [each for each in objects if each not in kept]
         made = self._names.make([path for path, _ in absent])
         written: list[_Written] = []
         try:
@@ -129,11 +132,14 @@ class Placing:
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
 
-    def _keep(self, path: str, content: bytes, *, sync: bool = False) -> bool:
+    def _keep(self, path: str, content: bytes, *, sync: bool = False, touch: bool = False) -> bool:
         """Return whether the object at `path` is `content` already, and durable.
 
         If it is, it counts as written now. If it is not known to be durable, it is synced, or with
         `sync` false taken for absent. What can't be read, or touched, is absent too.
+
+        Unless `touch`, what is `FRESH` keeps its time: another worker, to which that would say that
+        the file is not the one it synced, would sync it again, and touch it in turn.
         """
         try:
             descriptor = os.open(f"{self._root}/{path}", _READ)
@@ -149,7 +155,7 @@ class Placing:
                     return False
                 os.fsync(descriptor)
                 self._names.sync(path)
-            if sync or abs(time.time() - status.st_mtime) > FRESH:
+            if touch or abs(time.time() - status.st_mtime) > FRESH:
                 os.utime(descriptor)
                 status = os.fstat(descriptor)
         except OSError:

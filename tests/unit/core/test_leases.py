@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dockyard.core.leases import LEASE_LIMIT, Leases
+from dockyard.core.leases import LEASE_LIMIT, MARK_LENGTH, TAIL, Leases
 from dockyard.oci.digest import Digest
 from dockyard.storage import layout
 from dockyard.storage.filesystem import FilesystemStorage
@@ -42,16 +42,16 @@ async def test_what_a_client_was_told_of_is_held_for_its_repository(leases: Leas
 
 async def test_a_manifest_takes_a_lease_back(leases: Leases) -> None:
     await leases.tell("a", BLOB)
-    await leases.release("a", BLOB)
+    await leases.release("a", [BLOB])
     assert not await leases.is_held(BLOB)
 
 
 async def test_each_client_holds_it_for_itself(leases: Leases) -> None:
     await leases.tell("a", BLOB, "one")
     await leases.tell("a", BLOB, "two")
-    await leases.release("a", BLOB, "one")
+    await leases.release("a", [BLOB], "one")
     assert await leases.is_held(BLOB)
-    await leases.release("a", BLOB, "two")
+    await leases.release("a", [BLOB], "two")
     assert not await leases.is_held(BLOB)
 
 
@@ -59,7 +59,7 @@ async def test_a_manifest_takes_back_all_that_its_client_was_told(leases: Leases
     """docker uploads a blob, asks for it by HEAD, and pushes one manifest."""
     await leases.tell("a", BLOB, "docker")
     await leases.tell("a", BLOB, "docker")
-    await leases.release("a", BLOB, "docker")
+    await leases.release("a", [BLOB], "docker")
     assert not await leases.is_held(BLOB)
 
 
@@ -75,7 +75,7 @@ async def test_what_was_not_told_after_all_is_taken_back_once(leases: Leases) ->
 async def test_a_manifest_of_another_repository_takes_nothing_back(leases: Leases) -> None:
     await leases.tell("a", BLOB)
     await leases.tell("b", BLOB)
-    await leases.release("b", BLOB)
+    await leases.release("b", [BLOB])
     assert await leases.is_held_in("a", BLOB)
     assert not await leases.is_held_in("b", BLOB)
 
@@ -83,7 +83,7 @@ async def test_a_manifest_of_another_repository_takes_nothing_back(leases: Lease
 async def test_a_manifest_that_comes_without_a_lease_takes_none_back(
     leases: Leases, storage: Storage
 ) -> None:
-    await leases.release("a", BLOB)
+    await leases.release("a", [BLOB])
     assert not await storage.exists(layout.lease(BLOB, "a"))
     await leases.tell("a", BLOB)
     assert await leases.is_held(BLOB)
@@ -108,16 +108,27 @@ async def test_a_lease_expires(storage: Storage) -> None:
 async def test_one_that_grew_too_long_is_held_until_it_expires(storage: Storage) -> None:
     await storage.note(layout.lease(BLOB, "a"), b"+-" * LEASE_LIMIT)
     assert await Leases(storage).is_held(BLOB)
-    await Leases(storage).release("a", BLOB)
+    await Leases(storage).release("a", [BLOB])
     assert await Leases(storage).is_held(BLOB)
     assert not await Leases(storage, timedelta(seconds=-1)).is_held(BLOB)
+
+
+async def test_what_was_told_before_the_end_that_is_looked_at_is_taken_back(
+    leases: Leases,
+) -> None:
+    await leases.tell("a", BLOB, "one")
+    for _ in range(TAIL // MARK_LENGTH + 1):
+        await leases.tell("a", BLOB, "two")
+    await leases.release("a", [BLOB], "one")
+    await leases.release("a", [BLOB], "two")
+    assert not await leases.is_held(BLOB)
 
 
 @pytest.mark.parametrize("path", [layout.leases(BLOB), layout.lease(BLOB, "a")])
 async def test_one_that_cannot_be_read_is_held(path: str) -> None:
     storage = Unreadable(path)
     await Leases(storage).tell("a", BLOB)
-    await Leases(storage).release("a", BLOB)
+    await Leases(storage).release("a", [BLOB])
     assert await Leases(storage).is_held(BLOB)
     await Leases(storage).sweep()
     assert await storage.exists(layout.lease(BLOB, "a"))
@@ -127,9 +138,9 @@ async def test_a_sweep_removes_what_holds_nothing(leases: Leases, storage: Stora
     for name in ("a", "b", "team/c"):
         await leases.tell(name, BLOB)
     await leases.tell("a", OTHER)
-    await leases.release("a", BLOB)
-    await leases.release("team/c", BLOB)
-    await leases.release("a", OTHER)
+    await leases.release("a", [BLOB])
+    await leases.release("team/c", [BLOB])
+    await leases.release("a", [OTHER])
     await leases.sweep()
     assert await leases.is_held_in("b", BLOB)
     assert [entry.name for entry in await storage.list(layout.leases(BLOB))] == ["b"]
@@ -140,7 +151,7 @@ async def test_a_sweep_leaves_no_empty_directory(tmp_path: Path) -> None:
     storage = FilesystemStorage(tmp_path)
     leases = Leases(storage)
     await leases.tell("a", BLOB)
-    await leases.release("a", BLOB)
+    await leases.release("a", [BLOB])
     await leases.sweep()
     assert not await storage.exists(layout.leases(BLOB))
 
