@@ -314,6 +314,12 @@ class TestNotKept:
         await worker.push(image, "v1")
         await self._never(worker, head_of("manifests/v1?a=b"))
 
+    async def test_what_says_that_the_connection_ends(self, tmp_path: Path, image: Image) -> None:
+        with working(tmp_path, http={"headers": {"connection": ["close"]}}) as worker:
+            await worker.push(image, "v1")
+            assert b"onnection: close" in await worker.ask(head_of("manifests/v1"))
+            await self._never(worker, head_of("manifests/v1"))
+
     async def test_large_blobs(self, worker: Worker) -> None:
         large = Content(DOCKER_LAYER, bytes(replays.BODY_LIMIT + 1))
         await worker.push(Image(large, (large,)))

@@ -164,7 +164,12 @@ class RequestLog:
             self._record(replay, scope, channel)
 
     def _record(self, replay: Replay, scope: Scope, channel: "_Channel") -> None:
-        """Keep an answer as it was sent, with its lines as they were written."""
+        """Keep an answer as it was sent, with its lines as they were written.
+
+        Not one that says how long the connection is kept: that is not up to who gives it again.
+        """
+        if any(name.lower() == b"connection" for name, _ in channel.headers):
+            return
         account = Account(scope, channel.facts, channel.status, channel.written, channel.headers)
         line = None
         if self._logs_completion and account.remote:

@@ -298,7 +298,7 @@ class Exchange:
 
 def pack_fields(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return the lines of `fields`, up to the value of the last one."""
-    lines = [b"%b: %b\r\n" % each for each in fields[:-1] if each[0].lower() != b"connection"]
+    lines = [b"%b: %b\r\n" % each for each in fields[:-1]]
     return b"".join(lines) + fields[-1][0] + b": "
 
 
