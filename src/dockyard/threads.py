@@ -16,7 +16,11 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     so the caller's cleanup (closing a file, removing it) races the work it cleans up after.
     Here a cancelled caller waits for the thread first, then sees the cancellation.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))  # noqa: TID251
+    return await outlast(asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs)))  # noqa: TID251
+
+
+async def outlast(work: asyncio.Future[T]) -> T:
+    """Return the result of `work`, once it is done: a cancelled caller waits for that as well."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

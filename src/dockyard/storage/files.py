@@ -172,25 +172,21 @@ def open_end(full: str, path: str) -> tuple[int, int]:
         raise
 
 
-def make_directories(directory: str) -> bool:
+def make_directories(directory: str) -> None:
     """Make `directory` and those above it, as far as nobody removes them at the same moment.
 
     Whoever then uses it finds out if that was in vain, and why.
-
-    Returns:
-        Whether it was not there.
     """
     for _ in range(MAKE_TRIES):
         try:
             os.mkdir(directory)  # noqa: PTH102 -- plain strings throughout
         except FileExistsError:
-            return False
+            return
         except FileNotFoundError:
             with suppress(FileNotFoundError, FileExistsError):  # removed while we were looking
                 os.makedirs(os.path.dirname(directory), exist_ok=True)  # noqa: PTH103, PTH120 -- likewise
         else:
-            return True
-    return True
+            return
 
 
 def create_file(path: str, content: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from dockyard.errors import StorageError, StorageFullError
 from dockyard.storage.interface import Piece
 from dockyard.storage.promptness import Promptness
-from dockyard.threads import in_thread
+from dockyard.threads import in_thread, outlast
 
 
 WRITE_BACK: Final = 8 << 20
@@ -91,19 +91,11 @@ class FileWriter:
         """
         if self._syncing is None:
             return
-        # Waited for even by who is cancelled: it uses the descriptor.
         syncing, self._syncing = self._syncing, None
-        cancelled: asyncio.CancelledError | None = None
-        while not syncing.done():
-            try:
-                await asyncio.wait([syncing])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        failure = syncing.exception()
-        if cancelled is not None:
-            raise cancelled from failure
-        if isinstance(failure, OSError):
-            raise _failure("sync", failure) from failure
+        try:
+            await outlast(syncing)  # it uses the descriptor
+        except OSError as error:
+            raise _failure("sync", error) from error
 
     async def _sync(self) -> None:
         """Begin another sync, if the last one is done."""
